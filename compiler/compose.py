@@ -1,0 +1,297 @@
+"""Overrides -> plain data. The only compiler module that knows Hydra and OmegaConf.
+
+Takes what a user typed; gives one composed configuration per point, with every problem of composing it.
+A group selection (`backend=vllm topology=shared`) is composed once by Hydra; value overrides are then applied one
+by one to a copy with Hydra's own function, so that each wrong one is told and the others still count.
+Never does: knowing what the keys mean.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+
+CONFIG_NAME = "config"
+OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extra_config")
+"""Mappings that take new keys with Hydra's `+`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One point: plain data (null when it cannot be composed at all) and what went wrong on the way."""
+
+    overrides: tuple[str, ...]
+    data: Mapping[str, Any] | None
+    problems: tuple[Problem, ...] = ()
+    selection: tuple[str, ...] = ()
+    """The group overrides among `overrides`, and those of Hydra itself."""
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    """Group -> option chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration file that took part, and the package its keys live in ("" for the top)."""
+
+    path: Path
+    package: str
+
+
+class Composer:
+    """Composes points against one configuration directory tree; keeps what points have in common."""
+
+    def __init__(self, loader: ConfigLoaderImpl, hydra_overrides: Sequence[str] = ()) -> None:
+        self.loader = loader
+        self.hydra_overrides = tuple(hydra_overrides)
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._parser = OverridesParser.create(config_loader=loader)
+
+    def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
+        """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
+        parsed: list[Override] = []
+        problems: list[Problem] = []
+        for argument in arguments:
+            override, problem = self._parsed(argument)
+            if problem is None and override is not None:
+                problem = _refused_sweep(override)
+            if problem is not None:
+                problems.append(problem)
+            elif override is not None and not override.is_hydra_override():
+                parsed.append(override)
+        try:
+            batches = BasicSweeper.split_arguments(parsed, None)
+        except (HydraException, ValueError) as exception:
+            return [], [*problems, error("sweep", "", NOTHING, _sentence(exception))]
+        return [tuple(point) for batch in batches for point in batch], problems
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """The configuration of one point; wrong overrides are left out of it and told."""
+        problems: list[Problem] = []
+        groups: list[str] = []
+        values: list[Override] = []
+        for text in overrides:
+            override, problem = self._parsed(text)
+            if override is None:
+                problems.append(cast(Problem, problem))
+            elif self._is_group(override):
+                wrong = self._wrong_option(override)
+                problems += wrong
+                groups += [] if wrong else [text]
+            else:
+                values.append(override)
+        selection = (*self.hydra_overrides, *groups)
+        try:
+            base = self._base(selection)
+        except (HydraException, OmegaConfBaseException) as exception:
+            return Composed(tuple(overrides), None, (*problems, composition_problem(exception)), selection)
+        config = copy.deepcopy(base)
+        choices = cast(dict[str, str | None], OmegaConf.to_container(config.hydra.runtime.choices))
+        for value in values:
+            problems += _apply(value, config)
+        data, unresolved = _plain(config)
+        return Composed(tuple(overrides), data, (*problems, *unresolved), selection, choices)
+
+    def sources(self, selection: Sequence[str]) -> list[Source]:
+        """Files of a group selection in merge order; files of Hydra's own are left out."""
+        result: list[Source] = []
+        defaults = self.loader.compute_defaults_list(CONFIG_NAME, list(selection), RunMode.RUN).defaults
+        for default in defaults:
+            loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
+            if loaded is not None and loaded.path.startswith("file://"):
+                path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
+                package = "" if default.package in (None, "_global_") else str(default.package)
+                result.append(Source(path, package))
+        return result
+
+    def options(self, group: str) -> list[str]:
+        """Options of a group, sorted; empty when there is no such group."""
+        return sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
+
+    def groups(self) -> list[str]:
+        """Names of the project's groups."""
+        return [name for name in self.loader.list_groups("") if name != "hydra" and self.options(name)]
+
+    def _parsed(self, text: str) -> tuple[Override | None, Problem | None]:
+        try:
+            return self._parser.parse_override(text), None
+        except (HydraException, OmegaConfBaseException) as exception:
+            key = text.partition("=")[0].lstrip("+~")
+            reason = f"cannot be read as an override ({_sentence(exception)})"
+            hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
+            return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
+
+    def _is_group(self, override: Override) -> bool:
+        key = override.key_or_group
+        return override.package is not None or key.startswith("hydra/") or bool(self.options(key))
+
+    def _wrong_option(self, override: Override) -> list[Problem]:
+        value, known = override.value(), self.options(override.key_or_group)
+        names = value if isinstance(value, list) else [value]
+        return [
+            error(
+                "unknown-option",
+                override.key_or_group,
+                name,
+                f"no such option; known: {', '.join(known)}",
+                did_you_mean(str(name), known) if nearest(str(name), known) else "",
+            ).at(f"override '{override.input_line}'")
+            for name in names
+            if not override.is_delete() and known and name is not None and _option(name) not in known
+        ]
+
+    def _base(self, selection: tuple[str, ...]) -> DictConfig:
+        if selection not in self._bases:
+            self._bases[selection] = self.loader.load_configuration(
+                CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
+            )
+        return self._bases[selection]
+
+
+@contextmanager
+def composer(config_dir: Path, *extra_dirs: Path, overrides: Sequence[str] = ()) -> Iterator[Composer]:
+    """A composer for `config_dir`, outside a Hydra application; `extra_dirs` come first in the search path."""
+    from hydra import initialize_config_dir
+
+    searchpath = [f"hydra.searchpath=[{','.join(f'file://{d.absolute()}' for d in extra_dirs)}]"]
+    with initialize_config_dir(str(config_dir.absolute()), version_base="1.3"):
+        loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
+        yield Composer(loader, [*(searchpath if extra_dirs else []), *overrides])
+
+
+def composition_problem(exception: BaseException) -> Problem:
+    """A failure of Hydra or OmegaConf as a problem: its own words without the class names and the advice."""
+    causes = [exception]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    told = next((c for c in causes if type(c).__module__.startswith("yaml")), None) or next(
+        (c for c in causes if str(c).strip()), exception
+    )
+    place = ""
+    mark = getattr(told, "problem_mark", None)
+    if mark is not None:
+        place = f"{mark.name}:{mark.line + 1}"
+        return error("yaml", "", NOTHING, f"YAML: {getattr(told, 'problem', told)}").at(place)
+    return error("compose", "", NOTHING, _sentence(told))
+
+
+def _option(name: object) -> str:
+    """YAML reads on and off as booleans; as an option's name they are words again."""
+    return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)
+
+
+def _refused_sweep(override: Override) -> Problem | None:
+    """Hydra would silently take the base value of these for every point."""
+    if not override.is_sweep_override():
+        return None
+    key = override.key_or_group
+    if key == "system" or key.startswith("hydra"):
+        reason = "cannot be swept: the launcher is chosen once for the whole command"
+        value = override.get_value_element_as_str()
+        return error("swept-launcher", key, value, reason, "run one command per system").at(
+            f"override '{override.input_line}'"
+        )
+    return None
+
+
+def _apply(override: Override, config: DictConfig) -> list[Problem]:
+    """Applies one value override in place; gives the problem when Hydra refuses it."""
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+    except (HydraException, OmegaConfBaseException) as exception:
+        return [_value_problem(override, config, exception)]
+    return []
+
+
+def _value_problem(override: Override, config: DictConfig, exception: Exception) -> Problem:
+    key = override.key_or_group
+    origin = f"override '{override.input_line}'"
+    parent, missing, known = _where_it_ends(key, config)
+    if missing is None:
+        return error("override", key, override.value(), _sentence(exception)).at(origin)
+    if parent.rpartition(".")[2] in OPEN and isinstance(known, list):
+        hint = f"to add it write +{override.input_line}"
+        guess = nearest(missing, known)
+        return error(
+            "unknown-key",
+            key,
+            override.value(),
+            f"'{parent}' has no '{missing}' yet",
+            (f"did you mean '{guess[0]}'? " if guess else "") + hint,
+        ).at(origin)
+    if known is None:
+        reason = f"'{parent}' holds no keys here"
+        hint = {"lmcache": "lmcache=on turns it on", "aiperf": "bench=aiperf", "genai_perf": "bench=genai_perf"}
+        return error("unknown-key", key, override.value(), reason, hint.get(parent, "")).at(origin)
+    return error("unknown-key", key, override.value(), "unknown key", did_you_mean(missing, known)).at(origin)
+
+
+def _where_it_ends(key: str, config: DictConfig) -> tuple[str, str | None, list[str] | None]:
+    """Deepest parent of `key` that exists, the first name missing below it, and the names there are."""
+    node: Any = config
+    walked: list[str] = []
+    for name in re.split(r"[.\[]", key.replace("]", "")):
+        if not isinstance(node, DictConfig) or node._is_none():
+            return ".".join(walked), name, None
+        if name not in node:
+            return ".".join(walked), name, [str(k) for k in node if k != "hydra"]
+        node = node._get_node(name)
+        walked.append(name)
+    return ".".join(walked), None, None
+
+
+def _plain(config: DictConfig) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """The configuration without Hydra's part, interpolations resolved; else every one that cannot be."""
+    with_own = {key: config._get_node(key) for key in config if key != "hydra"}
+    try:
+        own = cast(DictConfig, copy.copy(config))
+        OmegaConf.set_struct(own, False)
+        own.pop("hydra", None)
+        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True, throw_on_missing=True)), []
+    except OmegaConfBaseException:
+        problems = [problem for key, node in with_own.items() for problem in _unresolved(node, str(key))]
+        return None, problems or [error("interpolation", "", NOTHING, "an interpolation cannot be resolved")]
+
+
+def _unresolved(node: Any, key: str) -> Iterator[Problem]:
+    """Every value below `node` that cannot be resolved."""
+    if OmegaConf.is_config(node) and not node._is_interpolation() and not node._is_none():
+        children = node._content
+        items = children.items() if isinstance(children, dict) else enumerate(children)
+        for name, child in items:
+            yield from _unresolved(child, f"{key}.{name}")
+        return
+    if node._is_missing():
+        yield error("missing", key, "???", "has no value and none by default", f"set it: {key}=...")
+        return
+    try:
+        if node._is_interpolation():
+            node._dereference_node(throw_on_resolution_failure=True)
+    except (OmegaConfBaseException, RecursionError) as exception:
+        reason = "the interpolation names a key that does not exist"
+        if isinstance(exception, InterpolationResolutionError) and "not found" not in str(exception):
+            reason = f"the interpolation cannot be resolved ({_sentence(exception)})"
+        yield error("interpolation", key, str(node._value()), reason)
+
+
+def _sentence(exception: BaseException) -> str:
+    """The first informative line of a library's message."""
+    lines = [line.strip() for line in str(exception).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(exception).__name__

@@ -1,0 +1,59 @@
+"""Plan data -> digests. What can change a number is hashed; where, when and by whom it runs is not.
+
+The canonical form is JSON with sorted keys and no spaces. Changing it, or what is left out, means a new
+DIGEST_VERSION: results recorded under the old one are then measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from compiler.plan import Deployment, Workload
+
+DIGEST_VERSION = 1
+SHORT = 10
+"""Hexadecimal digits of a short digest, for folders and tables."""
+
+_DEPLOYMENT_OUT = (
+    "digest", "name", "system", "nodes", "idle_gpus", "ready", "ready_timeout_s", "max_restarts", "metrics_urls"
+)  # fmt: skip
+_PROCESS_OUT = ("workdir", "after", "ready", "stop")
+_WORKLOAD_OUT = ("between_timeout_s",)
+_PHASE_OUT = ("timeout_s", "artifact_dir")
+
+
+def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:
+    """Digest of a deployment; `identity` adds what the plan does not hold, such as the model's revision."""
+    data = _without(asdict(deployment), _DEPLOYMENT_OUT)
+    data["processes"] = [_without(process, _PROCESS_OUT) for process in data["processes"]]
+    return digest({"kind": "deployment", **data, "identity": dict(identity)})
+
+
+def point_digest(deployment: str, workload: Workload) -> str:
+    """Digest of a point: its deployment's digest and its workload."""
+    data = _without(asdict(workload), _WORKLOAD_OUT)
+    data["phases"] = [_without(phase, _PHASE_OUT) for phase in data["phases"]]
+    return digest({"kind": "point", "deployment": deployment, **data})
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    """`v<version>-<64 hexadecimal digits>` of data made of JSON types."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return f"v{DIGEST_VERSION}-{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def short(digest_text: str) -> str:
+    """The first digits of a digest, enough to tell folders apart.
+
+    >>> short("v1-0123456789abcdef")
+    '0123456789'
+    """
+    return digest_text.partition("-")[2][:SHORT]
+
+
+def _without(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in keys}

@@ -1,0 +1,97 @@
+"""What is wrong with a configuration, as data, and the one formatter that makes it readable.
+
+Never does: finding problems; knowing where a value came from (`origin` does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+Level = Literal["error", "warning"]
+LONGEST_VALUE = 120
+
+
+class _Nothing:
+    """No value: the problem is about a key, not about what it holds."""
+
+    def __repr__(self) -> str:
+        return "NOTHING"
+
+
+NOTHING: Any = _Nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing a user has to know: an error forbids to run, a warning does not.
+
+    `code` names the rule; `key` is the dotted place in the configuration ("" for the whole);
+    `reason` says the rule that was broken, `hint` the way out; `origin` is `file:line` or the override.
+    """
+
+    level: Level
+    code: str
+    key: str
+    value: Any
+    reason: str
+    hint: str = ""
+    origin: str = ""
+
+    def at(self, origin: str) -> Problem:
+        """The same problem with its place."""
+        return replace(self, origin=origin)
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys level, code, key, value, reason, hint, origin; a missing value is null."""
+        data = asdict(self)
+        if self.value is NOTHING:
+            data["value"] = None
+        return json.loads(json.dumps(data, default=str))  # type: ignore[no-any-return]
+
+
+def error(code: str, key: str, value: Any, reason: str, hint: str = "") -> Problem:
+    """A problem that forbids to run."""
+    return Problem("error", code, key, value, reason, hint)
+
+
+def warning(code: str, key: str, value: Any, reason: str, hint: str = "") -> Problem:
+    """A problem that is told and does not stop anything."""
+    return Problem("warning", code, key, value, reason, hint)
+
+
+def shown(value: Any) -> str:
+    """A value as a person would write it, on one line and not longer than a line."""
+    text = "null" if value is None else repr(value) if not isinstance(value, bool) else str(value).lower()
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def format_problem(problem: Problem) -> str:
+    """`place: key = value: reason; hint`, one line, without what is not known."""
+    value = "" if problem.value is NOTHING or not problem.key else f" = {shown(problem.value)}"
+    parts = [problem.origin, f"{problem.key}{value}", problem.reason]
+    line = ": ".join(part for part in parts if part)
+    if problem.hint:
+        line += f"; {problem.hint}"
+    return " ".join(line.split("\n"))
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """At most three known names that look like `name`, best first.
+
+    >>> nearest("sglangg", ["vllm", "sglang"])
+    ['sglang']
+    """
+    return get_close_matches(name, list(known), n=3, cutoff=0.6)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that guesses the name that was meant, else lists what there is ("" when there is nothing)."""
+    names = sorted(known)
+    guesses = nearest(name, names)
+    if guesses:
+        return "did you mean " + " or ".join(f"'{guess}'" for guess in guesses) + "?"
+    return f"known: {', '.join(names)}" if 0 < len(names) <= 40 else ""

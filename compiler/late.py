@@ -1,0 +1,96 @@
+"""Late-bound names: the closed set of placeholders a plan may hold, and how they are written and filled.
+
+A host name or a results folder is unknown until the allocation exists, so plans hold `{frontend_node}` instead.
+Text that a user means literally may look the same; `literal` protects it and `bind` gives it back unchanged:
+`bind(literal(text), anything) == text` for every text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+WORDS: Mapping[str, str] = {
+    "frontend_node": "host name of the node that runs the frontend",
+    "frontend_ip": "address of that node",
+    "results_dir": "folder of this attempt, on the machine where the process runs",
+    "storage_cache_dir": "system.storage_cache_dir, else a folder of this attempt",
+    "servix_dir": "folder of the servix checkout",
+}
+"""Word -> meaning. `{node:N}`, the host of node N, belongs to the set too."""
+
+_WORD = "|".join(WORDS) + r"|node:\d+"
+_LATE = re.compile(rf"(\{{+)({_WORD})(\}}+)")
+_FIELD = r"\{(?P<word>[A-Za-z_][\w.]*(?::\d+)?)\}"
+_DOUBLED = re.compile(rf"(?:[^{{}}]|\{{\{{|\}}\}}|{_FIELD})*\Z")
+_TOKEN = re.compile(rf"\{{\{{|\}}\}}|{_FIELD}")
+_TOKEN_AMONG_BRACES = re.compile(r"\{\{[A-Za-z_][\w.]*(?::\d+)?\}\}|" + _FIELD)
+
+
+def literal(text: str) -> str:
+    """Text that `bind` gives back unchanged: what looks like a placeholder gets one more brace on each side."""
+    return _LATE.sub(lambda match: "{" + match[0] + "}", text)
+
+
+def bind(text: str, values: Mapping[str, str]) -> str:
+    """Text with its placeholders filled. Raises KeyError for a word of the set that has no value."""
+
+    def fill(match: re.Match[str]) -> str:
+        opened, word, closed = match.groups()
+        if min(len(opened), len(closed)) > 1:
+            return f"{opened[1:]}{word}{closed[1:]}"
+        return opened[1:] + values[word] + closed[1:]
+
+    return _LATE.sub(fill, text)
+
+
+def words_of(text: str) -> list[str]:
+    """Placeholders in plan text, in order."""
+    return [m[2] for m in _LATE.finditer(text) if min(len(m[1]), len(m[3])) == 1]
+
+
+class TemplateError(ValueError):
+    """A templated setting that cannot be read; the message is fit for a user."""
+
+
+def template(text: str, fields: Mapping[str, str] | None = None, known: Collection[str] = ()) -> str:
+    """A templated setting as plan text.
+
+    `{word}` of `fields` is filled now, with plan text; `{word}` of `known` stays for `bind` ("node:N" stands for
+    every node). A literal brace is doubled; in text such as JSON, whose braces are around no word, single braces
+    are literal too. Raises TemplateError for any other brace word.
+
+    >>> template("{frontend_node}:{port} {{x}}", {"port": "8300"}, ["frontend_node"])
+    '{frontend_node}:8300 {x}'
+    >>> template('{"pull": {port}}', {"port": "8300"})
+    '{"pull": 8300}'
+    """
+    fields = fields or {}
+    pattern = _TOKEN if _DOUBLED.match(text) else _TOKEN_AMONG_BRACES
+    result, plain, position = "", "", 0
+    for match in pattern.finditer(text):
+        plain += text[position : match.start()]
+        position = match.end()
+        if match["word"] is None:
+            # Either a doubled brace, or a word in doubled braces: one layer goes.
+            plain += match[0][0] if len(match[0]) == 2 else match[0][1:-1]
+            continue
+        result = _beside(_beside(result, literal(plain), text), _filled(match["word"], fields, known), text)
+        plain = ""
+    return _beside(result, literal(plain + text[position:]), text)
+
+
+def _filled(word: str, fields: Mapping[str, str], known: Collection[str]) -> str:
+    if word in fields:
+        return fields[word]
+    if word in known or ("node:N" in known and re.fullmatch(r"node:\d+", word)):
+        return "{" + word + "}"
+    names = ", ".join("{" + name + "}" for name in [*fields, *known])
+    raise TemplateError(f"unknown placeholder {{{word}}}; known: {names}; a literal brace is doubled: {{{{x}}}}")
+
+
+def _beside(left: str, right: str, text: str) -> str:
+    """Two pieces of plan text joined; braces that meet could not be told from a protected placeholder."""
+    if (left.endswith("{") and right.startswith("{")) or (left.endswith("}") and right.startswith("}")):
+        raise TemplateError(f"a brace beside a placeholder in {text!r}; put something between them")
+    return left + right

@@ -1,0 +1,446 @@
+"""The typed configuration: what a user may say, with every field said in words. Read this first.
+
+Taken from: plain data composed by Hydra (`compose`). Given to: every later pass.
+Never does: anything. Rules that need more than one field live in `check`.
+
+The classes are frozen, slotted standard dataclasses; pydantic reads them at the boundary (`schema`), so the
+annotations here are the whole type check, and unknown keys are refused at every depth.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from compiler import hostlist
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+WHOLE_NUMBER = re.compile(r"[+-]?\d+\Z")
+HIGHEST_PORT = 65535
+
+ROLES_OF_TOPOLOGY: Mapping[str, tuple[str, ...]] = {
+    "separate": ("decode", "prefill"),
+    "shared": ("decode", "prefill"),
+    "aggregated": ("aggregated",),
+}
+"""Worker roles of each topology, in placement order: decode first, as NVIDIA CloudAI places them."""
+
+
+def whole_number(value: object) -> object:
+    """Whole numbers and text of digits pass; booleans, fractions and other text are refused by name."""
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number, not a boolean")
+    if isinstance(value, str) and WHOLE_NUMBER.match(value):
+        return int(value)
+    if not isinstance(value, int):
+        raise ValueError("should be a whole number")
+    return value
+
+
+def number(value: object) -> object:
+    """Numbers pass; booleans and text are refused by name."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("should be a number")
+    return value
+
+
+def environment_text(value: object) -> object:
+    """Text and numbers become text; YAML booleans are refused, since `on` and `true` lose their spelling."""
+    if isinstance(value, bool):
+        raise ValueError("environment values are text or numbers, not YAML booleans; quote the word")
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("environment values are text or numbers")
+    if "\0" in value:
+        raise ValueError("an environment value cannot hold a NUL character")
+    return value
+
+
+def environment_name(value: object) -> object:
+    """A POSIX environment name, so that it can be exported by any shell."""
+    if not isinstance(value, str) or not ENV_NAME.match(value):
+        raise ValueError("not an environment name: letters, digits and _, not starting with a digit")
+    return value
+
+
+def split_words(value: object) -> object:
+    """Text as its shell words; a list stays as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as exception:
+        raise ValueError(f"cannot be split into words ({str(exception).lower()}); check its quotes") from None
+
+
+def host_names(value: object) -> object:
+    """Text in Slurm's notation as the names it stands for; in a list every entry may use it too."""
+    if isinstance(value, str):
+        return hostlist.expand(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [name for item in value for name in hostlist.expand(item)]
+    return value
+
+
+def gpu_indices(value: object) -> object:
+    """Text such as "0,1" as a list of numbers; a single number is a list of one."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Count = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1_000_000)]
+Whole = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=2**53)]
+Port = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=HIGHEST_PORT)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
+Text = Annotated[str, Field(strict=True, min_length=1, pattern=r"^[^\x00]*$")]
+Flag = Annotated[bool, Field(strict=True)]
+Env = dict[Annotated[str, BeforeValidator(environment_name)], Annotated[str, BeforeValidator(environment_text)]]
+Words = Annotated[list[Text], BeforeValidator(split_words)]
+"""A command: a list of words taken as they are, or text split as a shell splits words."""
+Nodes = Annotated[list[Text], BeforeValidator(host_names)]
+"""Host names: a list, or text in Slurm's notation (`node[001-004,7],login`)."""
+GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices)]
+"""GPU indices: a list, or text such as "0,1"."""
+NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=10_000)]
+Arguments = dict[str, Any]
+"""Flags of a tool in snake_case: true is a bare flag, null is not passed, a list is several words."""
+Topology = Literal["separate", "shared", "aggregated"]
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """The workers of one role (`prefill`, `decode` or `aggregated`)."""
+
+    __pydantic_config__ = STRICT
+
+    num_nodes: NodeCount | None = None
+    """Nodes this role uses; null: the allocation's number where the topology makes it unambiguous, else 1."""
+    nodes: Nodes | None = None
+    """Names of those nodes; null: chosen by the compiler."""
+    workers_per_node: Count = 1
+    tensor_parallel_size: Count = 1
+    pipeline_parallel_size: Count = 1
+    data_parallel_size: Count = 1
+    gpu_ids: GpuIds | None = None
+    """GPU indices on each of the role's nodes, for all its workers there; null: chosen by the compiler."""
+    args: Arguments = field(default_factory=dict)
+    """Engine flags, snake_case."""
+    extra_args: Words = field(default_factory=list)
+    """Engine words passed as they are, after everything else."""
+    env: Env = field(default_factory=dict)
+
+    @property
+    def world_size(self) -> int:
+        """GPUs of one worker: TP x PP x DP."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """Checks taken over from the source documents; each can be lifted."""
+
+    __pydantic_config__ = STRICT
+
+    prefill_tp_le_decode_tp: Flag = True
+    tp_times_pp_le_gpus_per_node: Flag = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What is served. Static facts carry the names of Hugging Face's config.json."""
+
+    __pydantic_config__ = STRICT
+
+    id: Text
+    """Hugging Face id, and the name under which the model is served."""
+    revision: Text | None = None
+    path: Text | None = None
+    """Directory of the weights; null: the hub id is passed to the engine."""
+    tokenizer: Text | None = None
+    """Tokenizer for the load generator; null: the path, else the id."""
+    synthetic: Flag = False
+    """Has no weights: only the mocker can serve it."""
+    num_attention_heads: Count | None = None
+    num_key_value_heads: Count | None = None
+    num_hidden_layers: Count | None = None
+    hidden_size: Count | None = None
+    head_dim: Count | None = None
+    vocab_size: Count | None = None
+    max_position_embeddings: Count | None = None
+
+    @property
+    def source(self) -> str:
+        """What an engine loads: the path where one is given, else the hub id."""
+        return self.path or self.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPort:
+    """A family of ports: each worker on a node takes the next ones after `base`."""
+
+    __pydantic_config__ = STRICT
+
+    base: Port
+    stride: Count | Literal["tensor_parallel_size", "data_parallel_size", "world_size"] = 1
+    """Ports one worker takes: a number, or the size that says how many."""
+    env: Text | None = None
+    """Environment variable that tells the worker its first port; null: arguments do (`{port.<name>}`)."""
+    roles: list[Literal["prefill", "decode", "aggregated"]] | None = None
+    """Roles that take such a port; null: all."""
+    multi_node: Flag = False
+    """Taken only by workers that span nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How one engine is started. Words may hold compile-time fields such as `{model}` or `{port.nixl}`."""
+
+    __pydantic_config__ = STRICT
+
+    command: list[Text]
+    sizes: dict[str, Text] = field(default_factory=dict)
+    """Planned size -> its flag (`tensor_parallel_size: --tp`); a size without flag is not passed."""
+    args: list[Text] = field(default_factory=list)
+    """Words for every worker."""
+    roles: dict[str, list[Text]] = field(default_factory=dict)
+    """Role -> further words: how prefill and decode are told apart."""
+    multi_node: list[Text] = field(default_factory=list)
+    """Words for a worker that spans nodes (`{num_nodes}`, `{node_rank}`, `{head_host}`)."""
+    reserved: list[Text] = field(default_factory=list)
+    """`args` keys that would contradict what the plan sets."""
+    accepts: list[Text] | None = None
+    """`args` keys this engine knows; null: all. Others are left out and told (the mocker simulates)."""
+    env: Env = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """An inference engine as data: adding one is one YAML file."""
+
+    __pydantic_config__ = STRICT
+
+    name: Text
+    engines: dict[Literal["real", "mocker"], Engine]
+    ports: dict[str, WorkerPort] = field(default_factory=dict)
+    instances: dict[Literal["prefill", "decode", "aggregated"], Text] = field(default_factory=dict)
+    """Role -> component name under which the frontend counts its instances."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU kind."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Text | None = None
+    memory_gb: Positive | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Where plans are realised: inventory, paths, containers."""
+
+    __pydantic_config__ = STRICT
+
+    name: Text
+    kind: Literal["local", "slurm", "kubernetes"]
+    engine: Literal["real", "mocker"]
+    gpus_per_node: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=256)]
+    max_nodes: NodeCount | None = None
+    """Nodes there are; null: unlimited."""
+    gpu: Gpu = field(default_factory=Gpu)
+    image: Text | None = None
+    """Container image of every process; null: the host's own installation."""
+    hf_home: Text | None = None
+    storage_cache_dir: Text | None = None
+    env: Env = field(default_factory=dict)
+    """Environment of every process. `{host}` is the host of the process's node."""
+    mounts: list[Text] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamo:
+    """The Dynamo processes around the workers."""
+
+    __pydantic_config__ = STRICT
+
+    version: Text | None = None
+    """Release the flags below belong to; recorded and part of the digest."""
+    frontend_command: list[Text]
+    frontend_words: list[Text] = field(default_factory=list)
+    """Words servix itself gives the frontend (`{host}`, `{port}`)."""
+    frontend_args: Arguments = field(default_factory=dict)
+    port: Port = 8000
+    etcd_port: Port = 2379
+    nats_port: Port = 4222
+    etcd_command: list[Text] = field(default_factory=list)
+    nats_command: list[Text] = field(default_factory=list)
+    router_mode: Text | None = None
+    discovery: Literal["file", "etcd", "kubernetes"] = "file"
+    request_plane: Literal["tcp", "nats"] = "tcp"
+    event_plane: Literal["zmq", "nats"] = "zmq"
+    env: Env = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mocker:
+    """The simulated engine's own settings; used with `engine=mocker` only."""
+
+    __pydantic_config__ = STRICT
+
+    speedup_ratio: Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)] | None = None
+    """How much faster than modelled the engine answers; 0: no simulated delay."""
+    startup_time: Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)] | None = None
+    """Simulated model load, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A load generator as data. Only the reading of its results is code."""
+
+    __pydantic_config__ = STRICT
+
+    name: Literal["aiperf", "genai_perf"]
+    version: Text
+    """Release the flags belong to; recorded and part of the digest."""
+    command: list[Text]
+    words: list[Text]
+    """Words servix itself gives (`{model}`, `{url}`, `{tokenizer}`, `{artifact_dir}`)."""
+    when_null: dict[str, list[Text]] = field(default_factory=dict)
+    """Words given where an argument is null."""
+    reserved: list[Text] = field(default_factory=list)
+    """Arguments that would contradict what the plan sets."""
+    extra_args: Words = field(default_factory=list)
+    env: Env = field(default_factory=dict)
+    unset_env: list[Text] = field(default_factory=list)
+    """Variables the tool must not inherit."""
+    timeout_s: Positive = 3600
+    """Longest time one phase may take, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BetweenPhases:
+    """What happens on the live deployment after each phase but the last."""
+
+    __pydantic_config__ = STRICT
+
+    command: Text | None = None
+    """Run by `bash -c` as one text."""
+    health_check: Flag = True
+    """Ask for one token before the next phase."""
+    continue_on_failure: Flag = False
+    """Run the next phase although one failed."""
+    timeout_s: Positive = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmcacheController:
+    """The LMCache controller, started on the frontend's node when it has a command."""
+
+    __pydantic_config__ = STRICT
+
+    command: Words | None = None
+    ports: list[Port] = field(default_factory=list)
+    """Ports it listens on; part of the port check."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What a sweep looks for."""
+
+    __pydantic_config__ = STRICT
+
+    metric: Text | None = None
+    direction: Literal["minimize", "maximize"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """Limits a measurement must keep to count as valid."""
+
+    __pydantic_config__ = STRICT
+
+    max_error_rate: Fraction = 0.0
+    output_length_tolerance: Fraction | None = 0.1
+    """Allowed relative difference between the mean output length and the one asked for; null: not checked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How plans are realised. None of this is part of a digest."""
+
+    __pydantic_config__ = STRICT
+
+    ready_timeout_s: Positive = 600
+    stop_timeout_s: Positive = 10
+    """Seconds between the signal that stops a process and KILL."""
+    max_restarts: Whole = 1
+    """Fresh starts of a stack that died while points of it are still to be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One point as the user said it: a deployment plus a workload."""
+
+    __pydantic_config__ = STRICT
+
+    action: Literal["run", "plan", "status", "report", "explain"] = "run"
+    format: Literal["text", "json"] = "text"
+    output_dir: Text = "outputs"
+
+    model: Model
+    backend: Backend
+    serving: Literal["dynamo"]
+    topology: Topology
+    bench: Bench
+    system: System
+    engine: Literal["real", "mocker"]
+
+    num_nodes: NodeCount | None = None
+    """The allocation, when it is not derived from the roles."""
+    nodes: Nodes | None = None
+    """The allocation by name; entry i is node i."""
+    prefill: Role
+    decode: Role
+    aggregated: Role
+    constraints: Constraints
+
+    dynamo: Dynamo
+    mocker: Mocker
+    lmcache: Arguments | None = None
+    """LMCache settings, written as its YAML; null: no LMCache."""
+    lmcache_controller: LmcacheController
+    accuracy: None = None
+
+    aiperf: Arguments | None = None
+    genai_perf: Arguments | None = None
+    phases: list[Arguments] = field(default_factory=list)
+    """Ordered rounds on the live deployment, each overriding the tool's arguments; empty: one round."""
+    between_phases: BetweenPhases
+
+    validity: Validity
+    objective: Objective
+    gates: list[Text] = field(default_factory=list)
+    baseline: Text | None = None
+    trial: Whole = 1
+    launch: Launch
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Roles of the topology in placement order."""
+        return {name: getattr(self, name) for name in ROLES_OF_TOPOLOGY[self.topology]}
+
+    @property
+    def arguments(self) -> Arguments:
+        """Arguments of the chosen load generator."""
+        return getattr(self, self.bench.name) or {}

@@ -1,0 +1,82 @@
+"""Key -> the place its value came from: file and line, or the override. Used only when there is a problem to show.
+
+OmegaConf keeps no line numbers, so the YAML files of the selection are read again, in merge order; the last
+writer of a key is its origin, and an override beats them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from compiler.compose import Composed, Composer
+from compiler.errors import Problem
+
+
+class Origins:
+    """Places of one point's keys."""
+
+    def __init__(self, composer: Composer, point: Composed) -> None:
+        self._lines = _lines(composer, point.selection)
+        self._overrides = {_key(text): f"override '{text}'" for text in point.overrides}
+
+    def of(self, key: str) -> str:
+        """`file:line`, the override, or "" when nothing in the configuration names the key or its parents."""
+        path = re.sub(r"\[(\d+)\]", r".\1", key)
+        while path:
+            for places in (self._overrides, self._lines):
+                if path in places:
+                    return places[path]
+            path = path.rpartition(".")[0]
+        return ""
+
+
+def with_origins(composer: Composer, point: Composed, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The same problems, each with its place where it had none."""
+    if all(problem.origin for problem in problems):
+        return tuple(problems)
+    origins = Origins(composer, point)
+    return tuple(p if p.origin else p.at(origins.of(p.key)) for p in problems)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
+    lines: dict[str, str] = {}
+    try:
+        sources = composer.sources(selection)
+    except Exception:  # the selection itself is what is wrong: its problems carry their own place
+        return lines
+    for source in sources:
+        try:
+            root = yaml.compose(source.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        prefix = [source.package] if source.package else []
+        for path, line in _keys(root, prefix):
+            lines[path] = f"{_shown(source.path)}:{line}"
+    return lines
+
+
+def _keys(node: yaml.Node | None, path: list[str]) -> Iterable[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = [*path, str(key.value)]
+            yield ".".join(here), key.start_mark.line + 1
+            yield from _keys(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = [*path, str(index)]
+            yield ".".join(here), value.start_mark.line + 1
+            yield from _keys(value, here)
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

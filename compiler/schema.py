@@ -1,0 +1,103 @@
+"""Plain data -> the typed configuration, or every problem at once, in our words.
+
+Takes what `compose` gives; knows pydantic. Never does: rules over more than one field (`check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from compiler.errors import NOTHING, Problem, did_you_mean, error
+from compiler.model import Config
+
+RENAMED: Mapping[str, str] = {
+    "prefill_worker": "the role is called 'prefill'",
+    "decode_worker": "the role is called 'decode'",
+    "workloads": "choose the load generator with bench=aiperf or bench=genai_perf",
+    "docker_image_url": "the image is system.image",
+    "cmd_args": "keys are at the top: write aiperf.concurrency, prefill.num_nodes, ...",
+    "aiperf_phases": "rounds are listed in 'phases'",
+    "aiperf_accuracy": "choose an accuracy run with accuracy=...",
+    "extra_env_vars": "environments are system.env, prefill.env, decode.env",
+    "extra_container_mounts": "mounts are system.mounts",
+    "dse_excluded_args": "lists are data here, never sweeps; a sweep is --multirun key=1,2,3",
+    "between_phase_cmd": "it is between_phases.command",
+}
+"""Names of the source documents and of earlier versions -> what to do now."""
+
+
+@cache
+def adapter() -> TypeAdapter[Config]:
+    """The validator, built once."""
+    return TypeAdapter(Config)
+
+
+def parse(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The configuration, or null and every problem that forbids to read it."""
+    try:
+        return adapter().validate_python(dict(data)), []
+    except ValidationError as exception:
+        return None, [_problem(detail) for detail in exception.errors(include_url=False)]
+
+
+def _problem(detail: Any) -> Problem:
+    location = tuple(part for part in detail["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in location)
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        hint = RENAMED.get(str(location[-1])) or did_you_mean(str(location[-1]), _names_at(location[:-1]))
+        return error("unknown-key", key, value, "unknown key", hint)
+    if kind == "missing":
+        return error("missing", key, NOTHING, "has no value", f"set it: {key}=...")
+    if kind == "literal_error":
+        reason = f"should be {context['expected']}"
+        known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        hint = did_you_mean(str(value), known)
+        return error("value", key, value, reason, hint if hint.startswith("did you") else "")
+    return error("value", key, value, _reason(kind, detail, context), _hint(key, value, kind))
+
+
+def _reason(kind: str, detail: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    if kind == "value_error":
+        return str(context["error"])
+    reasons = {
+        "greater_than_equal": "should be at least {ge}",
+        "greater_than": "should be more than {gt}",
+        "less_than_equal": "should be at most {le}",
+        "bool_type": "should be true or false",
+        "string_type": "should be text",
+        "list_type": "should be a list",
+        "dict_type": "should be a mapping of keys to values",
+        "dataclass_type": "should be a mapping of keys to values",
+        "string_too_short": "should not be empty",
+        "string_pattern_mismatch": "cannot hold a NUL character",
+        "none_required": "should be null",
+    }
+    if kind in reasons:
+        return reasons[kind].format(**context)
+    message = str(detail["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _hint(key: str, value: Any, kind: str) -> str:
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"quote it: {key}='\"{str(value).lower() if isinstance(value, bool) else value}\"'"
+    return ""
+
+
+def _names_at(location: Sequence[Any]) -> list[str]:
+    """Field names of the dataclass at a place of the configuration; empty when there is none."""
+    node: Any = Config
+    for part in location:
+        if is_dataclass(node):
+            node = get_type_hints(node).get(str(part))
+        else:
+            node = next(iter(get_args(node)[1:]), None)
+        if get_origin(node) is not dict:
+            node = next((option for option in [node, *get_args(node)] if is_dataclass(option)), None)
+    return [item.name for item in fields(node)] if is_dataclass(node) else []

@@ -1,0 +1,202 @@
+"""What one attempt at a point came to: the form of `result.json` (`servix.result/1`).
+
+Taken from: `measure` (phases) and the session (everything around them). Given to: `store`, `frame`, `table`, `report`.
+Never does: judging a measurement (`measure` does), or files.
+
+A verdict is `failed` when something broke (a process died, the tool crashed, the stack was never ready) and `invalid`
+when there is a measurement that cannot be trusted. Either way the numbers are kept and the reasons shown; such a
+point is never "best" and never scored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+SCHEMA = "servix.result/1"
+
+VerdictStatus = Literal["valid", "invalid", "failed"]
+_SEVERITY: Mapping[str, int] = {"valid": 0, "invalid": 1, "failed": 2}
+
+
+class ResultError(ValueError):
+    """Data that is not a result this version can read; the message names the place and is fit for a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether numbers may be believed, and in words why not. A valid verdict has no reasons."""
+
+    status: VerdictStatus
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """True when the numbers count."""
+        return self.status == "valid"
+
+    def also(self, status: VerdictStatus, *reasons: str) -> Verdict:
+        """The worse of both, with all reasons: how a session adds "decode-0 exited with SIGKILL"."""
+        worse = max(self.status, status, key=_SEVERITY.__getitem__)
+        return Verdict(worse, (*self.reasons, *(reason for reason in reasons if reason not in self.reasons)))
+
+
+VALID = Verdict("valid")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests of one phase. Null: the tool does not tell."""
+
+    sent: int | None = None
+    """Requests that came back, one way or the other."""
+    completed: int | None = None
+    """Requests answered in full: `sent` without failed and truncated ones."""
+    failed: int | None = None
+    """Requests that ended in an error."""
+    truncated: int | None = None
+    """Streams that ended without error and without the server's usage: cut by a dying worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseResult:
+    """One phase: its verdict, and its numbers as far as there are any."""
+
+    name: str
+    verdict: Verdict
+    metrics: Mapping[str, float]
+    """Metric id -> value; the unit is part of the id (`time_to_first_token_ms.p99`)."""
+    counts: Counts
+    artifact_dir: str
+    """Where the tool wrote, relative to the attempt's folder."""
+    exit_code: int | None
+    """As the tool gave it, negative for a signal; null: it never ended by itself. Recorded, not trusted."""
+    duration_s: float
+    """Wall time of the tool's process, its own start-up included."""
+    concurrency: int | None = None
+    """Concurrency asked for; null: the load is not bounded by concurrency."""
+    tool_version: str | None = None
+    """Release as the tool reports it; null: it does not, or left no report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One attempt at a point."""
+
+    point_digest: str
+    deployment_digest: str
+    point_name: str
+    deployment_name: str
+    overrides: tuple[str, ...]
+    """What the user typed for this point."""
+    trial: int
+    attempt: int
+    tool: str
+    """Load generator: `aiperf`, `genai_perf`. Numbers of two tools never share a curve."""
+    tool_version: str
+    """As the tool itself reported it, else as it was planned."""
+    verdict: Verdict
+    metrics: Mapping[str, float]
+    """Those of the last phase that was measured; empty when none was."""
+    phases: tuple[PhaseResult, ...]
+    durations_s: Mapping[str, float]
+    """Stage (`start`, `ready`, `phases`, `stop`, ...) -> wall time."""
+    node_seconds: float
+    gpu_seconds: float
+    ran: Mapping[str, Any]
+    """What actually ran: `versions`, `hosts`, `gpus`, `images`."""
+    started_at: str
+    """ISO-8601, UTC."""
+    finished_at: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The composed configuration, for provenance."""
+    schema: str = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back to an equal object. `schema` comes first."""
+        data = asdict(self)
+        return {"schema": data.pop("schema"), **data}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Result:
+        """The result in plain data. Raises ResultError for another schema, a missing key or a wrong type."""
+        if not isinstance(data, dict):
+            raise ResultError(f"a result is a mapping, not {_kind(data)}")
+        if data.get("schema") != SCHEMA:
+            raise ResultError(f"schema is {data.get('schema')!r}; this version of servix reads '{SCHEMA}'")
+        result: Result = _read(cls, data, "result")
+        return result
+
+
+def overall(phases: Iterable[PhaseResult]) -> Verdict:
+    """The verdict of all phases together: the worst status, and every reason.
+
+    Reasons name their phase where there are several. No phase at all is `failed`.
+    """
+    rounds = tuple(phases)
+    if not rounds:
+        return Verdict("failed", ("no phase was measured",))
+    verdict = VALID
+    for phase in rounds:
+        place = f"{phase.name}: " if len(rounds) > 1 else ""
+        verdict = verdict.also(phase.verdict.status, *(place + reason for reason in phase.verdict.reasons))
+    return verdict
+
+
+def last_metrics(phases: Iterable[PhaseResult]) -> Mapping[str, float]:
+    """Metrics of the last phase that was measured; empty when none was."""
+    return next((phase.metrics for phase in reversed(tuple(phases)) if phase.metrics), {})
+
+
+def with_verdict(result: Result, status: VerdictStatus, *reasons: str) -> Result:
+    """The same result with a verdict that is at least as bad as `status`."""
+    return replace(result, verdict=result.verdict.also(status, *reasons))
+
+
+def _read(wanted: Any, value: Any, place: str) -> Any:
+    """`value` as an object of the annotation `wanted`: the closed set of annotations above, nothing else."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return None if value is None else _read(inner[0], value, place)
+    if origin is Literal:
+        return _expect(value in inner if isinstance(value, str) else False, value, place, " or ".join(inner))
+    if origin is tuple:
+        _expect(isinstance(value, list | tuple), value, place, "a list")
+        return tuple(_read(inner[0], entry, f"{place}[{i}]") for i, entry in enumerate(value))
+    if origin is not None:
+        _expect(isinstance(value, dict), value, place, "a mapping")
+        return {key: _read(inner[1], entry, f"{place}.{key}") for key, entry in value.items()}
+    return _read_plain(wanted, value, place)
+
+
+def _read_plain(wanted: Any, value: Any, place: str) -> Any:
+    if wanted is Any:
+        return value
+    if wanted is str:
+        return _expect(isinstance(value, str), value, place, "text")
+    if wanted is int:
+        return _expect(isinstance(value, int) and not isinstance(value, bool), value, place, "a whole number")
+    if wanted is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        _expect(number and math.isfinite(value), value, place, "a finite number")
+        return float(value)
+    _expect(isinstance(value, dict), value, place, "a mapping")
+    hints, names = get_type_hints(wanted), [entry.name for entry in fields(wanted)]
+    missing, unknown = [n for n in names if n not in value], [k for k in value if k not in names]
+    if missing or unknown:
+        raise ResultError(f"{place}: missing keys {missing}, unknown keys {unknown}")
+    return wanted(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in names})
+
+
+def _expect(holds: bool, value: Any, place: str, wanted: str) -> Any:
+    if not holds:
+        raise ResultError(f"{place} should be {wanted}, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
