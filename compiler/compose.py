@@ -32,6 +32,8 @@ from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 CONFIG_NAME = "config"
 OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extra_config")
 """Mappings that take new keys with Hydra's `+`."""
+TOOLS = ("aiperf", "genai_perf")
+"""Keys that only the `bench` option of their name brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Composer:
                 name,
                 f"no such option; known: {', '.join(known)}",
                 did_you_mean(str(name), known) if nearest(str(name), known) else "",
-            ).at(f"override '{override.input_line}'")
+            ).at(_place(override))
             for name in names
             if not override.is_delete() and known and name is not None and _option(name) not in known
         ]
@@ -205,42 +207,45 @@ def _refused_sweep(override: Override) -> Problem | None:
     if key == "system" or key.startswith("hydra"):
         reason = "cannot be swept: the launcher is chosen once for the whole command"
         value = override.get_value_element_as_str()
-        return error("swept-launcher", key, value, reason, "run one command per system").at(
-            f"override '{override.input_line}'"
-        )
+        return error("swept-launcher", key, value, reason, "run one command per system").at(_place(override))
     return None
 
 
 def _apply(override: Override, config: DictConfig) -> list[Problem]:
-    """Applies one value override in place; gives the problem when Hydra refuses it."""
+    """Applies one value override in place; gives the problem when it cannot be."""
+    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    parent, missing, known = _where_it_ends(override.key_or_group, config)
+    if plain and missing is not None:
+        # Asked before Hydra is: its update leaves a half-made mapping behind when it refuses.
+        return [_unknown_key(override, parent, missing, known)]
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as exception:
-        return [_value_problem(override, config, exception)]
+        reason = _sentence(exception)
+        return [error("override", override.key_or_group, override.value(), reason).at(_place(override))]
     return []
 
 
-def _value_problem(override: Override, config: DictConfig, exception: Exception) -> Problem:
-    key = override.key_or_group
-    origin = f"override '{override.input_line}'"
-    parent, missing, known = _where_it_ends(key, config)
-    if missing is None:
-        return error("override", key, override.value(), _sentence(exception)).at(origin)
-    if parent.rpartition(".")[2] in OPEN and isinstance(known, list):
-        hint = f"to add it write +{override.input_line}"
-        guess = nearest(missing, known)
-        return error(
-            "unknown-key",
-            key,
-            override.value(),
-            f"'{parent}' has no '{missing}' yet",
-            (f"did you mean '{guess[0]}'? " if guess else "") + hint,
-        ).at(origin)
+def _place(override: Override) -> str:
+    return f"override '{override.input_line}'"
+
+
+def _unknown_key(override: Override, parent: str, missing: str, known: list[str] | None) -> Problem:
+    """`known` are the names beside the missing one; null when its parent holds no keys at all."""
+    key, value = override.key_or_group, override.value()
+    reason, hint = "unknown key", ""
     if known is None:
         reason = f"'{parent}' holds no keys here"
-        hint = {"lmcache": "lmcache=on turns it on", "aiperf": "bench=aiperf", "genai_perf": "bench=genai_perf"}
-        return error("unknown-key", key, override.value(), reason, hint.get(parent, "")).at(origin)
-    return error("unknown-key", key, override.value(), "unknown key", did_you_mean(missing, known)).at(origin)
+        hint = {"lmcache": "lmcache=on turns it on"}.get(parent, "")
+    elif parent.rpartition(".")[2] in OPEN:
+        guess = nearest(missing, known)
+        reason = f"'{parent}' has no '{missing}' yet"
+        hint = (f"did you mean '{guess[0]}'? " if guess else "") + f"to add it write +{override.input_line}"
+    elif missing in TOOLS:
+        hint = f"bench={missing} brings it"
+    else:
+        hint = did_you_mean(missing, known)
+    return error("unknown-key", key, value, reason, hint).at(_place(override))
 
 
 def _where_it_ends(key: str, config: DictConfig) -> tuple[str, str | None, list[str] | None]:

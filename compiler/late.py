@@ -34,14 +34,25 @@ def literal(text: str) -> str:
 
 def bind(text: str, values: Mapping[str, str]) -> str:
     """Text with its placeholders filled. Raises KeyError for a word of the set that has no value."""
+    return "".join(values[piece] if bound else piece for piece, bound in pieces(text))
 
-    def fill(match: re.Match[str]) -> str:
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """Plan text in order: (literal text, False), protection removed, or (late-bound word, True).
+
+    >>> pieces("http://{node:0}:8000")
+    [('http://', False), ('node:0', True), (':8000', False)]
+    """
+    result, position = [], 0
+    for match in _LATE.finditer(text):
         opened, word, closed = match.groups()
+        before, position = text[position : match.start()], match.end()
         if min(len(opened), len(closed)) > 1:
-            return f"{opened[1:]}{word}{closed[1:]}"
-        return opened[1:] + values[word] + closed[1:]
-
-    return _LATE.sub(fill, text)
+            result += [(f"{before}{opened[1:]}{word}{closed[1:]}", False)]
+        else:
+            result += [(before + opened[1:], False), (word, True), (closed[1:], False)]
+    result.append((text[position:], False))
+    return [(piece, bound) for piece, bound in result if piece]
 
 
 def words_of(text: str) -> list[str]:

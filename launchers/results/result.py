@@ -1,11 +1,12 @@
 """What one attempt at a point came to: the form of `result.json` (`servix.result/1`).
 
-Taken from: `measure` (phases) and the session (everything around them). Given to: `store`, `frame`, `table`, `report`.
+Taken from: `measure` (phases) and the session (everything around them).
+Given to: `store`, `frame`, `table`, `report`.
 Never does: judging a measurement (`measure` does), or files.
 
-A verdict is `failed` when something broke (a process died, the tool crashed, the stack was never ready) and `invalid`
-when there is a measurement that cannot be trusted. Either way the numbers are kept and the reasons shown; such a
-point is never "best" and never scored.
+A verdict is `failed` when something broke (a process died, the tool crashed, the stack was never ready) and
+`invalid` when there is a measurement that cannot be trusted. Either way the numbers are kept and the reasons
+shown; such a point is never "best" and never scored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 SCHEMA = "servix.result/1"
 
 VerdictStatus = Literal["valid", "invalid", "failed"]
-_SEVERITY: Mapping[str, int] = {"valid": 0, "invalid": 1, "failed": 2}
+SEVERITY: Mapping[str, int] = {"valid": 0, "invalid": 1, "failed": 2}
+"""Larger is worse."""
 
 
 class ResultError(ValueError):
@@ -40,7 +42,7 @@ class Verdict:
 
     def also(self, status: VerdictStatus, *reasons: str) -> Verdict:
         """The worse of both, with all reasons: how a session adds "decode-0 exited with SIGKILL"."""
-        worse = max(self.status, status, key=_SEVERITY.__getitem__)
+        worse = max(self.status, status, key=SEVERITY.__getitem__)
         return Verdict(worse, (*self.reasons, *(reason for reason in reasons if reason not in self.reasons)))
 
 

@@ -1,0 +1,82 @@
+"""The passes in order, and nothing else: overrides -> compose -> parse -> normalise -> place -> check -> lower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from compiler import digest
+from compiler.check import check
+from compiler.compose import Composed, Composer
+from compiler.errors import Problem
+from compiler.lower import Lowered, lower
+from compiler.model import Config
+from compiler.normalise import normalise
+from compiler.origin import with_origins
+from compiler.place import place
+from compiler.plan import Deployment, Plan, Point
+from compiler.schema import parse
+
+
+def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
+    """The plan of all points: every problem of every point, and each distinct deployment once."""
+    compiled = [compile_point(composer, overrides) for overrides in points]
+    deployments: dict[str, Deployment] = {}
+    for _, deployment in compiled:
+        if deployment is not None:
+            deployments.setdefault(deployment.digest, deployment)
+    return Plan(tuple(point for point, _ in compiled), tuple(deployments.values()))
+
+
+def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, Deployment | None]:
+    """One point and the deployment it runs on; no deployment when it has errors."""
+    composed = composer.compose(overrides)
+    problems = list(composed.problems)
+    lowered, config = None, None
+    if composed.data is not None:
+        config, wrong = parse(composed.data)
+        problems += _not_told_yet(problems, wrong)
+    if config is not None:
+        config = normalise(config)
+        placement = place(config)
+        problems += check(config, placement)
+        if not any(problem.level == "error" for problem in problems):
+            lowered = lower(config, placement)
+    told = with_origins(composer, composed, problems)
+    return _point(composed, config, lowered, told)
+
+
+def _not_told_yet(told: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
+    """A key whose override was refused is not told a second time as missing."""
+    keys = {problem.key for problem in told}
+    return [problem for problem in found if problem.key not in keys]
+
+
+def _point(
+    composed: Composed, config: Config | None, lowered: Lowered | None, problems: tuple[Problem, ...]
+) -> tuple[Point, Deployment | None]:
+    name = _name(config) if config is not None else " ".join(composed.overrides) or "default"
+    provenance = composed.data or {}
+    if config is None or lowered is None:
+        point = Point(name, composed.overrides, None, None, None, provenance, problems, "invalid")
+        return point, None
+    deployment = replace(
+        lowered.deployment, digest=digest.deployment_digest(lowered.deployment, _identity(config))
+    )
+    identity = digest.point_digest(deployment.digest, lowered.workload)
+    point = Point(name, composed.overrides, identity, deployment.digest, lowered.workload, provenance, problems)
+    return point, deployment
+
+
+def _identity(config: Config) -> dict[str, object]:
+    return {"model": config.model.id, "revision": config.model.revision}
+
+
+def _name(config: Config) -> str:
+    """Readable and short: the tool and its load; the digest tells apart what this does not."""
+    arguments = config.arguments
+    letters = {"c": "concurrency", "rate": "request_rate", "r": "request_count"}
+    parts = [f"{letter}{arguments[key]}" for letter, key in letters.items() if arguments.get(key) is not None]
+    phases = [f"{len(config.phases)}phases"] if config.phases else []
+    trial = [f"trial{config.trial}"] if config.trial != 1 else []
+    return "-".join([config.bench.name, *parts, *phases, *trial])

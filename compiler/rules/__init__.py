@@ -1,0 +1,1 @@
+"""Rules by subject; `check` holds the table."""

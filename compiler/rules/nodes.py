@@ -1,0 +1,106 @@
+"""Rules on nodes: the allocation, the lists of names, and what the topology says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from compiler.errors import Problem, error, warning
+from compiler.model import Config
+from compiler.place import Placement
+
+
+def lists(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Every list of names, against itself and its count."""
+    held = {"nodes": (config.nodes, "num_nodes", config.num_nodes)}
+    held |= {f"{name}.nodes": (role.nodes, f"{name}.num_nodes", role.num_nodes) for name, role in config.roles.items()}
+    for key, (names, count_key, count) in held.items():
+        if names is None:
+            continue
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if not names:
+            yield error("node-list", key, names, "is empty", "name nodes, or leave it out")
+        elif twice is not None:
+            yield error("node-list", key, names, f"names '{twice}' twice", "name each node once")
+        elif count is not None and count != len(names):
+            reason = f"names {len(names)} nodes, {count_key} is {count}"
+            yield error("node-list", key, names, reason, f"drop {count_key}, or set it to {len(names)}")
+
+
+def belong(config: Config, placement: Placement) -> Iterable[Problem]:
+    """A role's node that the allocation does not name is a mistake, never a silent addition."""
+    if config.nodes is None:
+        return
+    for name, role in config.roles.items():
+        missing = [node for node in role.nodes or [] if node not in config.nodes]
+        if missing:
+            reason = f"'{missing[0]}' is not in the allocation 'nodes'"
+            yield error("node-unknown", f"{name}.nodes", role.nodes, reason, "add it to 'nodes', or drop it here")
+
+
+def topology(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Source: CloudAI switches to shared nodes when lists intersect; here a contradiction is told instead."""
+    if config.topology == "aggregated" or config.prefill.nodes is None or config.decode.nodes is None:
+        return
+    prefill, decode = set(config.prefill.nodes), set(config.decode.nodes)
+    both, value = sorted(prefill & decode), config.prefill.nodes
+    if both and prefill != decode:
+        reason = f"overlaps decode.nodes only in part ('{both[0]}')"
+        yield error("topology-nodes", "prefill.nodes", value, reason, "make the lists equal (topology=shared) or disjoint")
+    elif both and config.topology == "separate":
+        reason = "equals decode.nodes, but the topology is separate"
+        yield error("topology-nodes", "prefill.nodes", value, reason, "use topology=shared, or name other nodes")
+    elif not both and config.topology == "shared":
+        reason = "has no node of decode.nodes, but the topology is shared"
+        yield error("topology-nodes", "prefill.nodes", value, reason, "use topology=separate, or name the same nodes")
+
+
+def enough(config: Config, placement: Placement) -> Iterable[Problem]:
+    """The allocation against the roles, and the system against the allocation."""
+    total, most = config.num_nodes or 1, config.system.max_nodes
+    numbers = {name: role.num_nodes or 1 for name, role in config.roles.items()}
+    key = "nodes" if config.nodes is not None else "num_nodes"
+    value = config.nodes if config.nodes is not None else total
+    if config.topology == "separate" and sum(numbers.values()) > total:
+        parts = " + ".join(f"{number} {name}" for name, number in numbers.items())
+        reason = f"separate roles need {parts} = {sum(numbers.values())} nodes, the allocation has {total}"
+        yield error("allocation", key, value, reason, "use topology=shared, more nodes, or smaller roles")
+    elif config.topology != "separate":
+        for name, number in numbers.items():
+            if number > total:
+                reason = f"{name} needs {number} nodes, the allocation has {total}"
+                yield error("allocation", f"{name}.num_nodes", number, reason, f"set num_nodes={number}, or less here")
+    if most is not None and total > most:
+        reason = f"the plan needs {total} nodes, system '{config.system.name}' has {most}"
+        yield error("allocation", "num_nodes", total, reason, f"use at most {most} nodes, or raise system.max_nodes")
+
+
+def idle(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Nodes and GPUs without work are told, never handed out silently."""
+    available = config.system.gpus_per_node
+    empty = [entry.node for entry in placement.idle_gpus if len(entry.gpus) == available]
+    named = [placement.node_names[node] or f"node {node}" for node in empty if node < len(placement.node_names)]
+    if named:
+        reason = f"{len(named)} of {config.num_nodes} nodes have no work: {', '.join(named)}"
+        yield warning("idle", "num_nodes", config.num_nodes, reason, "lower num_nodes, or give a role more nodes")
+    parts = [(entry.node, entry.gpus) for entry in placement.idle_gpus if len(entry.gpus) < available]
+    if parts:
+        count = sum(len(gpus) for _, gpus in parts)
+        shown = ", ".join(f"node {node}: {spans(gpus)}" for node, gpus in parts[:4])
+        more = f" and {len(parts) - 4} more nodes" if len(parts) > 4 else ""
+        reason = f"{count} GPUs have no work ({shown}{more})"
+        yield warning("idle", "system.gpus_per_node", available, reason, "raise tensor_parallel_size or workers_per_node")
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Numbers with runs shortened.
+
+    >>> spans([0, 1, 2, 5])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

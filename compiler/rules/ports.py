@@ -1,0 +1,98 @@
+"""Rules on ports: every port of every process on every host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.errors import Problem, error
+from compiler.model import HIGHEST_PORT, Config
+from compiler.place import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Ports `first` to `last` on a node, whose they are, and the key that moves them."""
+
+    node: int
+    first: int
+    last: int
+    owner: str
+    key: str
+    value: Any
+
+
+def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Two owners of one port on a host are told once per pair of keys."""
+    told: set[tuple[str, str]] = set()
+    by_node: dict[int, list[Taken]] = {}
+    for taken in _taken(config, placement):
+        by_node.setdefault(taken.node, []).append(taken)
+    for node, entries in by_node.items():
+        entries.sort(key=lambda entry: (entry.first, entry.owner))
+        for left, right in _touching(entries):
+            pair = (left.key, right.key)
+            if pair in told or pair[::-1] in told:
+                continue
+            told.add(pair)
+            port = max(left.first, right.first)
+            reason = f"port {port} on {_name(placement, node)} is taken by {left.owner} ({left.key}) and {right.owner}"
+            yield error("port-overlap", right.key, right.value, reason, "move one of them by 100 or so")
+
+
+def in_range(config: Config, placement: Placement) -> Iterable[Problem]:
+    """A base in range can still run over with many workers."""
+    told: set[str] = set()
+    for taken in _taken(config, placement):
+        if taken.last > HIGHEST_PORT and taken.key not in told:
+            told.add(taken.key)
+            reason = f"{taken.owner} would need port {taken.last}, the highest is {HIGHEST_PORT}"
+            yield error("port-range", taken.key, taken.value, reason, "lower the base")
+
+
+def _touching(entries: list[Taken]) -> Iterator[tuple[Taken, Taken]]:
+    """Pairs of sorted entries that share a port."""
+    highest: Taken | None = None
+    for entry in entries:
+        if highest is not None and entry.first <= highest.last:
+            yield highest, entry
+        if highest is None or entry.last > highest.last:
+            highest = entry
+
+
+def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
+    dynamo, controller = config.dynamo, config.lmcache_controller
+    single = [("frontend", "dynamo.port", dynamo.port)]
+    if dynamo.discovery == "etcd":
+        single.append(("etcd", "dynamo.etcd_port", dynamo.etcd_port))
+    if "nats" in (dynamo.request_plane, dynamo.event_plane):
+        single.append(("nats", "dynamo.nats_port", dynamo.nats_port))
+    if controller.command:
+        single += [("lmcache-controller", "lmcache_controller.ports", port) for port in controller.ports]
+    for owner, key, port in single:
+        yield Taken(0, port, port, owner, key, port)
+    for worker in placement.workers:
+        for part in worker.parts:
+            for name, port in part.ports.items():
+                base = config.backend.ports[name].base
+                last = port.port + port.count - 1
+                owner = f"{worker.role}-{worker.index} ({name})"
+                yield Taken(part.node, port.port, last, owner, f"backend.ports.{name}.base", base)
+    yield from _lmcache_workers(config, placement)
+
+
+def _lmcache_workers(config: Config, placement: Placement) -> Iterator[Taken]:
+    """LMCache's worker ports are one list for all workers, used on every node that has one."""
+    ports = (config.lmcache or {}).get("lmcache_worker_ports")
+    if not isinstance(ports, list):
+        return
+    for node in sorted({part.node for worker in placement.workers for part in worker.parts}):
+        for port in ports:
+            if isinstance(port, int) and not isinstance(port, bool):
+                yield Taken(node, port, port, "LMCache workers", "lmcache.lmcache_worker_ports", ports)
+
+
+def _name(placement: Placement, node: int) -> str:
+    names = placement.node_names
+    return names[node] or f"node {node}" if 0 <= node < len(names) else f"node {node}"

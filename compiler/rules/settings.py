@@ -1,0 +1,205 @@
+"""Rules on single settings: flags, environments, placeholders, LMCache, and what would have no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from compiler import flags, late
+from compiler.errors import Problem, did_you_mean, error, warning
+from compiler.lower import MODEL_WORDS, SETTING_WORDS, accepted
+from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
+from compiler.place import Placement
+
+_LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
+PLANNED_ENV = ("CUDA_VISIBLE_DEVICES", "LMCACHE_CONFIG_FILE", "DYN_SYSTEM_PORT", "DYN_FILE_KV", "DYN_DISCOVERY_BACKEND")
+
+
+def engine(config: Config, placement: Placement) -> Iterable[Problem]:
+    """What serves the model."""
+    offered = config.backend.engines
+    if config.engine not in offered:
+        reason = f"backend '{config.backend.name}' has no engine '{config.engine}'"
+        yield error("engine", "engine", config.engine, reason, f"it offers {', '.join(offered)}")
+    if config.engine == "real" and config.model.synthetic:
+        reason = f"model '{config.model.id}' has no weights, a real engine cannot serve it"
+        yield error("engine", "engine", config.engine, reason, "use model=qwen3-0.6b, or engine=mocker")
+
+
+def flags_given(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Every mapping that becomes flags."""
+    planned = config.backend.engines.get(config.engine)
+    reserved = planned.reserved if planned else []
+    for name, role in config.roles.items():
+        yield from _flags(f"{name}.args", role.args, reserved)
+    yield from _flags("dynamo.frontend_args", config.dynamo.frontend_args, ["http_host", "http_port", "router_mode"])
+    tool = config.bench.name
+    yield from _flags(tool, config.arguments, config.bench.reserved)
+    for index, phase in enumerate(config.phases):
+        own = {key: value for key, value in phase.items() if key != "name"}
+        yield from _flags(f"phases.{index}", own, config.bench.reserved)
+        for key in own:
+            if flags.canonical(str(key)) not in map(flags.canonical, config.arguments):
+                hint = did_you_mean(str(key), config.arguments)
+                reason = f"'{tool}' has no such argument here; add it with +{tool}.{key}=null first"
+                yield error("flag", f"phases.{index}.{key}", own[key], reason, hint)
+
+
+def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) -> Iterable[Problem]:
+    planned = {flags.canonical(name) for name in reserved}
+    seen: dict[str, str] = {}
+    for name, value in arguments.items():
+        key, plain = f"{place}.{name}", flags.canonical(str(name))
+        if not flags.is_flag_name(str(name)):
+            yield error("flag", key, value, "is not a flag's name", "letters, digits and '_', e.g. max_model_len")
+        elif plain in planned:
+            hint = "use the key of that name in the configuration, e.g. decode.tensor_parallel_size"
+            yield error("flag", key, value, "is set by the plan and would contradict it", hint)
+        elif plain in seen:
+            yield error("flag", key, value, f"is given as '{seen[plain]}' too", "use one spelling")
+        seen[plain] = str(name)
+
+
+def environment(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Variables that the plan sets itself."""
+    places = {f"{name}.env": role.env for name, role in config.roles.items()} | {"system.env": config.system.env}
+    port_names = [family.env for family in config.backend.ports.values() if family.env]
+    for place, env in places.items():
+        for name in env:
+            if name in (*PLANNED_ENV, *port_names):
+                hint = "use gpu_ids, lmcache.* or backend.ports.* instead"
+                yield error("environment", f"{place}.{name}", env[name], "is set by the plan and would contradict it", hint)
+
+
+def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
+    """All templated settings of users, read once."""
+    known = SETTING_WORDS
+    for key in ("path", "tokenizer"):
+        value = getattr(config.model, key)
+        if value and not (key == "tokenizer" and value == config.model.source):
+            yield from _template(f"model.{key}", value, {}, MODEL_WORDS)
+    for name, value in config.system.env.items():
+        yield from _template(f"system.env.{name}", value, {"host": "x"}, known)
+    for name, value in config.dynamo.env.items():
+        yield from _template(f"dynamo.env.{name}", value, {"host": "x"}, known)
+    for index, mount in enumerate(config.system.mounts):
+        yield from _template(f"system.mounts.{index}", mount, {}, known)
+    for key, value in _texts("lmcache", config.lmcache):
+        yield from _template(key, value, {}, known)
+    for index, word in enumerate(config.lmcache_controller.command or []):
+        yield from _template(f"lmcache_controller.command.{index}", word, {}, known)
+    if config.between_phases.command:
+        yield from _template("between_phases.command", config.between_phases.command, {}, known)
+    yield from _data_words(config, placement)
+
+
+def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Words of the backend's, serving's and bench's YAML: a user may have written those files."""
+    frontend, service = {"host": "x", "port": "1"}, {"host": "x", "port": "1"}
+    dynamo, bench = config.dynamo, {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x"}
+    lists = [
+        ("dynamo.frontend_command", dynamo.frontend_command, frontend),
+        ("dynamo.frontend_words", dynamo.frontend_words, frontend),
+        ("dynamo.etcd_command", dynamo.etcd_command, service),
+        ("dynamo.nats_command", dynamo.nats_command, service),
+        ("bench.command", config.bench.command, bench),
+        ("bench.words", config.bench.words, bench),
+    ]
+    for key, words, fields in lists:
+        for index, word in enumerate(words):
+            yield from _template(f"{key}.{index}", word, fields, SETTING_WORDS)
+    chosen = config.backend.engines.get(config.engine)
+    if chosen is not None:
+        yield from _engine_words(config, chosen, placement)
+
+
+def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Iterable[Problem]:
+    names = ["model", "served_model", "role", "worker", "host", "head_host", "num_nodes", "node_rank"]
+    names += ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"]
+    place = f"backend.engines.{config.engine}"
+    for worker in {worker.role: worker for worker in placement.workers}.values():
+        fields = dict.fromkeys([*names, *(f"port.{name}" for name in worker.parts[0].ports)], "x")
+        spans = len(worker.parts) > 1
+        lists = {"command": chosen.command, "args": chosen.args, f"roles.{worker.role}": chosen.roles.get(worker.role, [])}
+        lists |= {"multi_node": chosen.multi_node} if spans else {}
+        texts = [(f"{key}.{i}", word) for key, words in lists.items() for i, word in enumerate(words)]
+        texts += [(f"env.{name}", value) for name, value in chosen.env.items()]
+        for key, text in texts:
+            yield from _template(f"{place}.{key}", text, fields, SETTING_WORDS)
+
+
+def _template(key: str, text: str, fields: Mapping[str, str], known: Iterable[str]) -> Iterable[Problem]:
+    try:
+        late.template(text, fields, tuple(known))
+    except late.TemplateError as exception:
+        yield error("placeholder", key, text, str(exception))
+
+
+def _texts(key: str, value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(f"{key}.{name}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(f"{key}.{index}", item)
+
+
+def lmcache(config: Config, placement: Placement) -> Iterable[Problem]:
+    """The file alone does not make an engine use LMCache."""
+    if config.lmcache is None:
+        return
+    ports = config.lmcache.get("lmcache_worker_ports")
+    ranks = {name: role.world_size for name, role in config.roles.items()}
+    if ports is not None and (not isinstance(ports, list) or not all(_is_port(port) for port in ports)):
+        reason = "should be a list of ports between 1 and 65535"
+        yield error("lmcache", "lmcache.lmcache_worker_ports", ports, reason, "e.g. [8788,8789]")
+    elif ports is not None and len(ports) not in ranks.values():
+        need = " or ".join(f"{number} ({name})" for name, number in ranks.items())
+        reason = f"holds {len(ports)} ports, a worker has {need} ranks"
+        yield error("lmcache", "lmcache.lmcache_worker_ports", ports, reason, "name one port per rank")
+    arguments = [str(value) for role in config.roles.values() for value in (*role.args.values(), *role.extra_args)]
+    if config.engine == "real" and not any("lmcache" in text.lower() for text in arguments):
+        reason = "the settings reach the workers, but no role's args name an LMCache connector"
+        yield warning("lmcache", "lmcache", "on", reason, "e.g. +decode.args.kv_transfer_config=... with LMCacheConnectorV1")
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
+
+
+def commands(config: Config, placement: Placement) -> Iterable[Problem]:
+    """JSON in a command loses its quotes to the shell's rules."""
+    places = {f"{name}.extra_args": role.extra_args for name, role in config.roles.items()}
+    places |= {"lmcache_controller.command": config.lmcache_controller.command or [], "bench.extra_args": config.bench.extra_args}
+    for place, words in places.items():
+        for word in words:
+            if _LOST_QUOTES.match(word):
+                reason = f"the word {word} looks like JSON that lost its quotes"
+                yield warning("command", place, " ".join(words), reason, "put single quotes around the JSON, or give a list")
+
+
+def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Settings of a role the topology does not have, and engine flags the mocker does not know."""
+    chosen = config.backend.engines.get(config.engine)
+    for name in ("prefill", "decode", "aggregated"):
+        role: Role = getattr(config, name)
+        if name not in ROLES_OF_TOPOLOGY[config.topology]:
+            yield from _unused_role(config, name, role)
+        elif chosen is not None:
+            kept = accepted(chosen, role)
+            for flag in [flag for flag in role.args if flag not in kept]:
+                reason = f"the {config.engine} engine does not know it, so it is left out"
+                yield warning("no-effect", f"{name}.args.{flag}", role.args[flag], reason)
+    if config.engine != "mocker" and config.mocker.startup_time is not None:
+        yield warning("no-effect", "mocker.startup_time", config.mocker.startup_time, "the engine is real")
+
+
+def _unused_role(config: Config, name: str, role: Role) -> Iterable[Problem]:
+    fresh = Role(num_nodes=role.num_nodes if role.nodes is None else None)
+    for key in ("nodes", "workers_per_node", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "gpu_ids"):
+        value = getattr(role, key)
+        if value != getattr(fresh, key):
+            yield warning("no-effect", f"{name}.{key}", value, f"topology {config.topology} has no role '{name}'")

@@ -1,0 +1,92 @@
+"""Rules on the workload: phases, load, gates and the objective."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from compiler.errors import Problem, error, warning
+from compiler.lower import phase_arguments
+from compiler.model import Config
+from compiler.place import Placement
+
+_PHASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+_GATE = re.compile(
+    r"\s*(?P<metric>[a-z][a-z0-9_]*(?:\.[a-z0-9]+)?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>[+-]?\d+(?:\.\d+)?)\s*(?P<percent>%?)\s*\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A threshold that fails the run. `relative`: `limit` is a percentage of change from the baseline."""
+
+    text: str
+    metric: str
+    sign: str
+    limit: float
+    relative: bool
+
+
+def read_gate(text: str) -> Gate | None:
+    """A gate such as `time_to_first_token_ms.p99 <= 200`, or null when it cannot be read."""
+    match = _GATE.match(text)
+    if match is None:
+        return None
+    return Gate(text, match["metric"], match["sign"], float(match["value"]), bool(match["percent"]))
+
+
+def phases(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Names become folders."""
+    seen: set[str] = set()
+    for index, phase in enumerate(config.phases):
+        key, name = f"phases.{index}.name", phase.get("name")
+        if not isinstance(name, str) or not _PHASE_NAME.match(name):
+            reason = "a phase needs a name of letters, digits, '_', '.', '-'"
+            yield error("phases", key, name, reason, f"e.g. name: round_{index + 1}")
+        elif name in seen:
+            yield error("phases", key, name, "two phases have this name", "name each phase once")
+        seen.add(str(name))
+
+
+def load(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Each round, as base plus phase."""
+    tool = config.bench.name
+    for index, phase in enumerate(config.phases or [{}]):
+        arguments = phase_arguments(config, phase)
+        where = {key: f"phases.{index}.{key}" if key in phase else f"{tool}.{key}" for key in arguments}
+        yield from _whole_numbers(arguments, where)
+        requests, concurrency = arguments.get("request_count"), arguments.get("concurrency")
+        if requests is None and arguments.get("benchmark_duration") is None:
+            reason = "neither a request count nor a duration ends the load"
+            yield error("load", f"{tool}.request_count", requests, reason, f"set {tool}.request_count=...")
+        if _is_count(requests) and _is_count(concurrency) and requests < concurrency:
+            reason = f"fewer requests than the {concurrency} kept in flight"
+            yield error("load", where["request_count"], requests, reason, f"at least {concurrency}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _whole_numbers(arguments: dict[str, object], where: dict[str, str]) -> Iterable[Problem]:
+    for key in ("request_count", "concurrency", "output_tokens_mean", "synthetic_input_tokens_mean"):
+        value = arguments.get(key)
+        if value is not None and not _is_count(value):
+            yield error("load", where[key], value, "should be a whole number of at least 1")
+
+
+def gates(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Gates are text; a percentage needs something to compare with."""
+    for index, text in enumerate(config.gates):
+        gate, key = read_gate(text), f"gates.{index}"
+        if gate is None:
+            hint = "write e.g. 'time_to_first_token_ms.p99 <= 200'"
+            yield error("gates", key, text, "cannot be read as metric, sign and number", hint)
+        elif gate.relative and config.baseline is None:
+            yield error("gates", key, text, "a percentage is relative to a baseline, and there is none", "set baseline=...")
+    if config.objective.metric is not None and config.objective.direction is None:
+        hint = "set objective.direction=minimize or maximize"
+        yield error("gates", "objective.direction", None, "an objective needs a direction", hint)
+    if config.objective.direction is not None and config.objective.metric is None:
+        yield warning("gates", "objective.direction", config.objective.direction, "has no effect without objective.metric")

@@ -1,0 +1,1 @@
+"""Launchers: plan -> running processes -> results. All effects of servix live here."""

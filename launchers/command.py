@@ -1,0 +1,169 @@
+"""What one command does: compile all points together, show every problem, then act.
+
+Takes a composer and what the user typed; gives an exit code (DESIGN: 0 valid, 2 problems, 3 a point failed, ...).
+Never does: deciding anything about a deployment. The plan says it all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from compiler.compose import Composer
+from compiler.errors import NOTHING, Problem, error, format_problem
+from compiler.pipeline import compile_sweep
+from compiler.plan import Plan, Point
+
+if TYPE_CHECKING:
+    from launchers.store import Store
+
+OK, FAULT, PROBLEMS, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+REALISED_BY: Mapping[str, str] = {"local": "launchers.local"}
+"""Kind of system -> module whose `realise` makes plans true there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command is about, read from the first point that can be read."""
+
+    action: str
+    format: str
+    output_dir: Path
+    arguments: tuple[str, ...]
+
+
+def execute(composer: Composer, argument_lists: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> int:
+    """Compiles every point, then does what `action` says. Returns the exit code.
+
+    `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several.
+    """
+    plan = compiled(composer, argument_lists)
+    asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
+    if asked.action == "run":
+        return _run(plan, asked, settings)
+    if asked.action == "plan":
+        return _show_plan(plan, asked)
+    problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
+    _tell([problem], sys.stderr)
+    return PROBLEMS
+
+
+def compiled(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> Plan:
+    """The plan of everything asked for; arguments that cannot be read become a point that is invalid."""
+    points: list[tuple[str, ...]] = []
+    unread: list[Problem] = []
+    for arguments in argument_lists:
+        expanded, problems = composer.points(arguments)
+        points += expanded
+        unread += problems
+    plan = compile_sweep(composer, points)
+    return _with_problems(plan, unread) if unread else plan
+
+
+def _with_problems(plan: Plan, problems: Sequence[Problem]) -> Plan:
+    """What is wrong with the command as a whole is wrong with each of its points."""
+    points = plan.points or (Point("command", (), None, None, None, {}, (), "invalid"),)
+    wrong = [
+        replace(point, status="invalid", digest=None, deployment=None, problems=(*problems, *point.problems))
+        for point in points
+    ]
+    return Plan(tuple(wrong), ())
+
+
+def _asked(plan: Plan, arguments: Sequence[str]) -> Asked:
+    typed = dict(text.split("=", 1) for text in arguments if "=" in text)
+    composed: Mapping[str, Any] = next((point.config for point in plan.points if point.config), {})
+
+    def said(key: str, default: str) -> str:
+        return str(composed.get(key, typed.get(key, default)))
+
+    return Asked(
+        said("action", "run"), said("format", "text"), Path(said("output_dir", "outputs")), tuple(arguments)
+    )
+
+
+def told_once(plan: Plan) -> list[tuple[Problem, int]]:
+    """Every distinct problem of the plan with the number of points that have it, errors first."""
+    counts: dict[tuple[str, str, str, str], tuple[Problem, int]] = {}
+    for point in plan.points:
+        for problem in point.problems:
+            key = (problem.code, problem.key, problem.reason, problem.origin)
+            counts[key] = (problem, counts.get(key, (problem, 0))[1] + 1)
+    return sorted(counts.values(), key=lambda entry: entry[0].level != "error")
+
+
+def _tell_all(plan: Plan, stream: TextIO) -> None:
+    several = len(plan.points) > 1
+    for problem, count in told_once(plan):
+        points = f" ({count} of {len(plan.points)} points)" if several else ""
+        print(f"{problem.level}: {format_problem(problem)}{points}", file=stream)
+
+
+def _tell(problems: Sequence[Problem], stream: TextIO) -> None:
+    for problem in problems:
+        print(f"{problem.level}: {format_problem(problem)}", file=stream)
+
+
+def _with_status(plan: Plan, store: Store) -> Plan:
+    """The plan with the state of every point in the store."""
+    points = [
+        replace(point, status=store.status(plan.deployment(point.deployment), point))
+        if point.valid and point.deployment is not None
+        else point
+        for point in plan.points
+    ]
+    return replace(plan, points=tuple(points))
+
+
+def _show_plan(plan: Plan, asked: Asked) -> int:
+    from launchers import plan as view
+    from launchers.store import Store
+
+    plan = _with_status(plan, Store(asked.output_dir))
+    if asked.format == "json":
+        view.print_json(plan)
+        _tell_all(plan, sys.stderr)
+    else:
+        view.print_text(plan)
+        _tell_all(plan, sys.stdout)
+    return OK if plan.valid else PROBLEMS
+
+
+def _run(plan: Plan, asked: Asked, settings: Mapping[str, Any]) -> int:
+    if not plan.valid:
+        if asked.format == "json":
+            from launchers import plan as view
+
+            view.print_json(plan)
+        _tell_all(plan, sys.stderr)
+        print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
+        return PROBLEMS
+    from launchers import run
+
+    _tell_all(plan, sys.stderr)
+    kind = plan.points[0].config["system"]["kind"]
+    if kind not in REALISED_BY:
+        reason = f"plans for a {kind} system compile, launching them is not there yet"
+        _tell([error("system", "system.kind", kind, reason, "use action=plan, or system=local")], sys.stderr)
+        return PROBLEMS
+    realise = import_module(REALISED_BY[kind]).realise
+    return run.run(plan, realise, asked.output_dir, asked.format, asked.arguments)
+
+
+def _summary(plan: Plan) -> str:
+    wrong = sum(not point.valid for point in plan.points)
+    count = sum(problem.level == "error" for problem, _ in told_once(plan))
+    problems = "1 problem" if count == 1 else f"{count} problems"
+    return problems if len(plan.points) == 1 else f"{problems} in {wrong} of {len(plan.points)} points"
+
+
+def refuse(problems: Sequence[Problem]) -> int:
+    """Tells problems that were found before any point could be compiled."""
+    _tell(problems or [error("unknown", "", NOTHING, "the configuration cannot be read")], sys.stderr)
+    print("nothing was started", file=sys.stderr)
+    return PROBLEMS

@@ -1,0 +1,130 @@
+"""Results -> one row per point and phase: plain rows, CSV, and a pandas table.
+
+Takes results; gives rows. Never does: dropping a point. One that never was ready has one row without numbers.
+
+Columns: what the row is about, then every key that some point overrides (with its composed value where it was
+not overridden), then counts and metrics. Numbers of points that are not valid are there, too: see `verdict`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launchers.results.result import SEVERITY, PhaseResult, Result, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAIN_METRICS = (
+    "time_to_first_token_ms.avg",
+    "time_to_first_token_ms.p99",
+    "inter_token_latency_ms.avg",
+    "inter_token_latency_ms.p99",
+    "request_latency_ms.avg",
+    "request_latency_ms.p99",
+    "output_token_throughput_per_s",
+    "output_token_throughput_per_gpu_per_s",
+    "output_token_throughput_per_user_per_s",
+    "request_throughput_per_s",
+)
+"""First among the metrics of a row; the others follow by name."""
+
+
+def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """One mapping per point and phase, all with the same keys in the same order; null: nothing there."""
+    found = list(results)
+    keys = overridden_keys(found)
+    entries = [(result, phase) for result in found for phase in result.phases or (None,)]
+    names = {name for _, phase in entries if phase for name in phase.metrics}
+    metrics = [*(name for name in MAIN_METRICS if name in names), *sorted(names.difference(MAIN_METRICS))]
+    return [_row(result, phase, keys, metrics) for result, phase in entries]
+
+
+def frame(results: Iterable[Result]) -> pd.DataFrame:
+    """`rows` as a pandas table."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(results))
+
+
+def load(root: Path) -> pd.DataFrame:
+    """Every point of every sweep below an `output_dir`, in its last result. Unreadable ones are left out."""
+    from launchers.store import Store
+
+    return frame(Store(root).results())
+
+
+def csv_text(results: Iterable[Result]) -> str:
+    """`rows` as CSV with a header, without pandas (it starts slowly). Numbers keep all their digits."""
+    table = rows(results)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]) if table else ["point"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def row_verdict(result: Result, phase: PhaseResult | None) -> Verdict:
+    """The verdict to show beside one phase's numbers.
+
+    Its own, unless the point is worse than all its phases (the stack died meanwhile): then none is spared.
+    """
+    if phase is None or len(result.phases) == 1:
+        return result.verdict
+    worst = max(SEVERITY[each.verdict.status] for each in result.phases)
+    return result.verdict if SEVERITY[result.verdict.status] > worst else phase.verdict
+
+
+def overridden_keys(results: Sequence[Result]) -> list[str]:
+    """Every key that some point overrides, in the order they were typed."""
+    return list(dict.fromkeys(key for result in results for key, _ in map(_split, result.overrides)))
+
+
+def value_of(result: Result, key: str) -> Any:
+    """The composed value of a key; a group's option by its name; null when the point has no such key."""
+    value: Any = result.config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    return dict(map(_split, result.overrides)).get(key) if value is None else value
+
+
+def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: list[str]) -> dict[str, Any]:
+    verdict = row_verdict(result, phase)
+    row: dict[str, Any] = {
+        "point": result.point_name,
+        "deployment": result.deployment_name,
+        "trial": result.trial,
+        "phase": phase.name if phase else None,
+        "verdict": verdict.status,
+        "point_verdict": result.verdict.status,
+        "reasons": "; ".join(verdict.reasons),
+        "tool": result.tool,
+        "tool_version": result.tool_version,
+        "concurrency": phase.concurrency if phase else None,
+    }
+    row.update({key: value_of(result, key) for key in keys if key not in row})
+    counts = phase.counts if phase else None
+    for name in ("sent", "completed", "failed", "truncated"):
+        row[f"requests_{name}"] = getattr(counts, name, None)
+    row.update({name: phase.metrics.get(name) if phase else None for name in metrics})
+    return row | {
+        "duration_s": phase.duration_s if phase else None,
+        "node_seconds": result.node_seconds,
+        "gpu_seconds": result.gpu_seconds,
+        "attempt": result.attempt,
+        "started_at": result.started_at,
+        "point_digest": result.point_digest,
+        "deployment_digest": result.deployment_digest,
+    }
+
+
+def _split(override: str) -> tuple[str, str]:
+    """`+aiperf.concurrency=2` -> (`aiperf.concurrency`, `2`)."""
+    key, _, value = override.partition("=")
+    return key.lstrip("+~").partition("@")[0], value

@@ -1,0 +1,161 @@
+"""The short table at the end of a command: one line per point and phase, the reasons below.
+
+Takes results; gives text that never wraps.
+Never does: showing a number that is not valid (`results.csv` has it, with its verdict).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from launchers.results.frame import row_verdict
+from launchers.results.result import PhaseResult, Result, Verdict
+
+NONE = "-"
+NARROWEST_POINT = 12
+MOST_REASONS = 4
+COLOURS: Mapping[str, str] = {"valid": "green", "invalid": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    point: str
+    phase: str | None
+    """Null where the point has one phase only."""
+    verdict: Verdict
+    result: Result
+    measured: PhaseResult | None
+
+
+def table_rows(results: Iterable[Result]) -> list[Row]:
+    """One row per point and phase, in the order given."""
+    found: list[Row] = []
+    for result in results:
+        several = len(result.phases) > 1
+        for phase in result.phases or (None,):
+            name = phase.name if phase and several else None
+            found.append(Row(result.point_name, name, row_verdict(result, phase), result, phase))
+    return found
+
+
+def metric(name: str) -> Callable[[Row], str]:
+    """A column that shows one metric of rows that are valid."""
+
+    def shown(row: Row) -> str:
+        value = row.measured.metrics.get(name) if row.measured and row.verdict.valid else None
+        return NONE if value is None else number(value)
+
+    return shown
+
+
+def number(value: float) -> str:
+    """At most six characters up to a million; three significant digits at least.
+
+    >>> number(4.675), number(219.66), number(6406.2)
+    ('4.68', '219.7', '6406')
+    """
+    size = abs(value)
+    return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:.0f}"
+
+
+def concurrency(row: Row) -> str:
+    """Concurrency asked for."""
+    return str(row.measured.concurrency) if row.measured and row.measured.concurrency else NONE
+
+
+def requests(row: Row) -> str:
+    """Complete answers, and of how many where that differs: "20" or "58/60"."""
+    counts = row.measured.counts if row.measured else None
+    if counts is None or counts.completed is None:
+        return NONE
+    same = counts.sent in (None, counts.completed)
+    return str(counts.completed) if same else f"{counts.completed}/{counts.sent}"
+
+
+COLUMNS: Sequence[tuple[str, str, Callable[[Row], str]]] = (
+    ("", "status", lambda row: row.verdict.status),
+    ("", "conc", concurrency),
+    ("TTFT", "avg ms", metric("time_to_first_token_ms.avg")),
+    ("TTFT", "p99 ms", metric("time_to_first_token_ms.p99")),
+    ("ITL", "avg ms", metric("inter_token_latency_ms.avg")),
+    ("latency", "avg ms", metric("request_latency_ms.avg")),
+    ("output", "tok/s", metric("output_token_throughput_per_s")),
+    ("tok/s", "/GPU", metric("output_token_throughput_per_gpu_per_s")),
+    ("", "requests", requests),
+)
+"""Two lines of heading, and what stands below. TTFT: time to first token; ITL: inter-token latency."""
+
+
+def table_text(results: Sequence[Result], width: int = 100) -> str:
+    """The table and the reasons as plain text, no line longer than `width` (80 or more)."""
+    return "\n".join(line for line, _ in _lines(results, width))
+
+
+def print_table(results: Sequence[Result], stream: TextIO) -> None:
+    """Prints the table; with colours, and as wide as the terminal, when `stream` is one."""
+    if not stream.isatty():
+        print(table_text(results, 120), file=stream)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    for line, status in _lines(results, max(80, shutil.get_terminal_size().columns)):
+        text = Text(line, no_wrap=True, overflow="ellipsis")
+        if status:
+            text.highlight_words([f" {status} "], COLOURS[status])
+        console.print(text)
+
+
+def _lines(results: Sequence[Result], width: int) -> list[tuple[str, str]]:
+    """Lines with the status they show ("" for headings and reasons)."""
+    found = table_rows(results)
+    cells = [[top for top, _, _ in COLUMNS], [bottom for _, bottom, _ in COLUMNS]]
+    cells += [[show(row) for _, _, show in COLUMNS] for row in found]
+    statuses = ["", "", *(row.verdict.status for row in found)]
+    lines = _aligned(["", "point", *map(_name, found)], cells, width)
+    return [*zip(lines, statuses, strict=True), *((line, "") for line in _reasons(found, width))]
+
+
+def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Names to the left and clipped to what is left of `width`, cells to the right."""
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    longest = max(map(len, names))
+    # Two blanks between columns where they fit, else one.
+    gap = 2 if width - sum(sizes) - 2 * len(sizes) >= min(longest, 2 * NARROWEST_POINT) else 1
+    room = max(NARROWEST_POINT, min(longest, width - sum(sizes) - gap * len(sizes)))
+    lines = []
+    for name, line in zip(names, cells, strict=True):
+        columns = [f"{cell:>{size}}" for cell, size in zip(line, sizes, strict=True)]
+        lines.append((" " * gap).join([f"{clipped(name, room):<{room}}", *columns]).rstrip())
+    return lines
+
+
+def _reasons(found: Sequence[Row], width: int) -> list[str]:
+    """First line of each reason; the rest, such as the end of a log, is in `result.json` and the report."""
+    lines: list[str] = []
+    for row in found:
+        told = [reason.split("\n")[0] for reason in row.verdict.reasons]
+        if len(told) > MOST_REASONS:
+            told[MOST_REASONS:] = [f"and {len(told) - MOST_REASONS} more reasons"]
+        lines += [clipped(f"  {_name(row)}: {reason}", width) for reason in told]
+    return ["", *dict.fromkeys(lines)] if lines else []
+
+
+def _name(row: Row) -> str:
+    name = f"{row.point} {row.phase}" if row.phase else row.point
+    return " ".join(name.split())
+
+
+def clipped(text: str, room: int) -> str:
+    """Text no longer than `room`, its end replaced by an ellipsis where it was longer.
+
+    >>> clipped("aiperf.concurrency=2", 10)
+    'aiperf....'
+    """
+    return text if len(text) <= room else text[: room - 3] + "..."

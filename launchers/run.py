@@ -1,0 +1,145 @@
+"""Makes a plan true: skips what is done, has the rest realised, then shows, records and judges the results.
+
+Takes a plan without errors and the `realise` of its system; gives an exit code.
+Never does: starting a process (the system's launcher does).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from compiler import digest
+from compiler.emit import emit
+from compiler.plan import Plan, Point
+from compiler.sweep import Group, group
+from launchers import gates
+from launchers.results import report, table
+from launchers.results.frame import csv_text
+from launchers.results.result import Result
+from launchers.store import Standing, Store, StoreError, as_json, write_atomically
+
+OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
+
+Realise = Callable[[Sequence[Group], Store], None]
+"""Measures every point of the groups and writes a result for each; raises KeyboardInterrupt when told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A point of the command, what the store says of it afterwards, and whether that was there before."""
+
+    point: Point
+    standing: Standing
+    reused: bool
+
+
+def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Sequence[str]) -> int:
+    """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted."""
+    store = Store(output_dir)
+    started = datetime.now(UTC)
+    distinct = {point.digest: point for point in plan.points}
+    done = {key for key, point in distinct.items() if _look(plan, store, point).status == "done"}
+    todo = [point for key, point in distinct.items() if key not in done]
+    _announce(plan, len(distinct), len(done), store)
+    interrupted = False
+    if todo:
+        groups = group(plan, todo)
+        for held in groups:
+            store.write_deployment(held.deployment, emit(held.deployment, plan.points))
+        try:
+            realise(groups, store)
+        except KeyboardInterrupt:
+            interrupted = True
+    seen = [Seen(point, _look(plan, store, point), key in done) for key, point in distinct.items()]
+    verdicts = gates.judge(plan, [entry.standing.result for entry in seen])
+    _show(seen, verdicts, form)
+    _record(store, plan, seen, verdicts, arguments, started)
+    if interrupted:
+        print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    if any(entry.standing.status != "done" for entry in seen):
+        return POINT_FAILED
+    return GATE_FAILED if any(not verdict.passed for verdict in verdicts) else OK
+
+
+def _look(plan: Plan, store: Store, point: Point) -> Standing:
+    return store.look(plan.deployment(str(point.deployment)), point)
+
+
+def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
+    double = len(plan.points) - distinct
+    parts = [f"{distinct} point{'s' if distinct != 1 else ''}", f"{len(plan.deployments)} deployment(s)"]
+    parts += [f"{double} asked for twice and measured once"] if double else []
+    parts += [f"{done} done before"] if done else []
+    print(f"servix: {', '.join(parts)}; results in {store.root}", file=sys.stderr)
+
+
+def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str) -> None:
+    results = [entry.standing.result for entry in seen if entry.standing.result is not None]
+    if form == "json":
+        document = {"schema": "servix.results/1", "results": [result.to_json() for result in results]}
+        document["gates"] = [verdict.as_json() for verdict in verdicts]
+        print(json.dumps(document, indent=2))
+        return
+    table.print_table(results, sys.stdout)
+    _tell_missing(seen, sys.stdout)
+    for verdict in verdicts:
+        print(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text} ({verdict.reason})")
+
+
+def _tell_missing(seen: Sequence[Seen], stream: TextIO) -> None:
+    """Points without any result that can be read."""
+    for entry in seen:
+        if entry.standing.result is None:
+            reasons = "; ".join(entry.standing.reasons) or "it was not measured"
+            print(f"{entry.point.name}: {entry.standing.status}: {reasons}", file=stream)
+
+
+def _record(
+    store: Store,
+    plan: Plan,
+    seen: Sequence[Seen],
+    verdicts: Sequence[gates.GateVerdict],
+    arguments: Sequence[str],
+    started: datetime,
+) -> None:
+    results: list[Result] = [entry.standing.result for entry in seen if entry.standing.result is not None]
+    sweep = {
+        "schema": "servix.sweep/1",
+        "arguments": list(arguments),
+        "started_at": started.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "points": [_entry(store, plan, entry) for entry in seen],
+        "gates": [verdict.as_json() for verdict in verdicts],
+    }
+    try:
+        folder = store.new_sweep()
+        write_atomically(folder / "sweep.json", as_json(sweep))
+        write_atomically(folder / "results.csv", csv_text(results))
+        write_atomically(folder / "report.html", report.report_html(results, list(arguments)))
+    except StoreError as exception:
+        print(f"warning: the sweep was not recorded: {exception}", file=sys.stderr)
+        return
+    print(f"report: {folder / 'report.html'}", file=sys.stderr)
+
+
+def _entry(store: Store, plan: Plan, entry: Seen) -> dict[str, object]:
+    point, standing = entry.point, entry.standing
+    deployment = plan.deployment(str(point.deployment))
+    return {
+        "name": point.name,
+        "overrides": list(point.overrides),
+        "digest": point.digest,
+        "deployment": point.deployment,
+        "short": digest.short(str(point.digest)),
+        "status": standing.status,
+        "reasons": list(standing.reasons),
+        "reused": entry.reused,
+        "folder": str(store.point_dir(deployment, point).relative_to(store.root)),
+    }

@@ -1,0 +1,242 @@
+"""What runs leave behind, and what counts as done.
+
+    <root>/store/<deployment>/plan.json, and every emitted file
+    <root>/store/<deployment>/<point>/attempts/<n>/   logs, raw tool output, events, result.json
+    <root>/store/<deployment>/<point>/result.json     written last and atomically
+    <root>/store/.locks/<deployment>                  held while a session works on the deployment
+    <root>/sweeps/<time>/                             sweep.json, results.csv, report.html
+
+Takes deployments, points and results; gives folders, statuses and results.
+Never does: deciding what to run, or calling anything done that is not a readable, valid result of that point.
+
+A folder is found by the short digest at its end: names are for people, and the same point may be asked for
+under another name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from compiler.digest import short
+from compiler.plan import Deployment, Point, Status
+from launchers.atomic import StoreError, as_json, guarded, write_atomically
+from launchers.lock import Busy, Lock
+from launchers.results.result import Result, ResultError, Verdict
+
+__all__ = [
+    "Attempt",
+    "Busy",
+    "Lock",
+    "Standing",
+    "Store",
+    "StoreError",
+    "as_json",
+    "slug",
+    "write_atomically",
+]
+
+RESULT = "result.json"
+LONGEST_SLUG = 64
+_STATUS_OF: Mapping[str, Status] = {"valid": "done", "invalid": "invalid", "failed": "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A fresh folder that no other writer has."""
+
+    number: int
+    """Counts from 1."""
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the store knows about a point."""
+
+    status: Status
+    reasons: tuple[str, ...] = ()
+    """Why it is failed or invalid."""
+    result: Result | None = None
+    """The last result that can be read, whatever its verdict."""
+
+
+class Store:
+    """The outputs of all runs under one root. Nothing is created before something is written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}
+
+    def deployment_dir(self, deployment: Deployment) -> Path:
+        """The folder of a deployment; it may not exist yet."""
+        return self._folder(self.root / "store", deployment.name, deployment.digest)
+
+    def point_dir(self, deployment: Deployment, point: Point) -> Path:
+        """The folder of a point; it may not exist yet. Raises ValueError for a point that has no digest."""
+        return self._folder(self.deployment_dir(deployment), point.name, _digest(point))
+
+    def write_deployment(self, deployment: Deployment, files: Mapping[str, str]) -> Path:
+        """The deployment's folder, holding `files` (relative path -> text). Scripts (`#!`) are executable.
+
+        Raises StoreError when it cannot be written, ValueError for a path that leaves the folder.
+        """
+        folder = self.deployment_dir(deployment)
+        for name, text in files.items():
+            path = folder / name
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{name!r} leaves the deployment's folder")
+            write_atomically(path, text, mode=0o777 if text.startswith("#!") else 0o666)
+        return folder
+
+    def new_attempt(self, deployment: Deployment, point: Point) -> Attempt:
+        """The next attempt at a point. Two callers never get the same one. Raises StoreError."""
+        parent = self.point_dir(deployment, point) / "attempts"
+        with guarded(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            number = max(_attempts(parent), default=0)
+            while True:
+                number += 1
+                folder = parent / str(number)
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    return Attempt(number, folder)
+
+    def write_result(self, deployment: Deployment, point: Point, result: Result) -> Path:
+        """The point's `result.json`, after the attempt's own. A valid one stays if the new one is not.
+
+        Raises StoreError when it cannot be written, ValueError for the result of another point.
+        """
+        if result.point_digest != _digest(point):
+            raise ValueError(f"result of point {result.point_digest} given for {point.digest}")
+        folder = self.point_dir(deployment, point)
+        text = as_json(result.to_json())
+        write_atomically(folder / "attempts" / str(result.attempt) / RESULT, text)
+        if result.verdict.valid or self.look(deployment, point).status != "done":
+            write_atomically(folder / RESULT, text)
+        return folder / RESULT
+
+    def result(self, deployment: Deployment, point: Point) -> Result | None:
+        """The last result of a point, valid or not; null when there is none that can be read."""
+        return self.look(deployment, point).result
+
+    def status(self, deployment: Deployment, point: Point) -> Status:
+        """`done` (a valid result is there), `running` (a session holds it), `invalid`, `failed` or `new`."""
+        return self.look(deployment, point).status
+
+    def look(self, deployment: Deployment, point: Point) -> Standing:
+        """Status, reasons and last result of a point. A cut or foreign file is `failed`, never done."""
+        folder = self.point_dir(deployment, point)
+        standing = _standing(folder, _digest(point))
+        if standing.status != "done" and self._works_on(deployment, _digest(point)):
+            return Standing("running", (), standing.result)
+        return standing
+
+    def lock(
+        self, deployment: Deployment, points: tuple[Point, ...] = (), timeout_s: float | None = 0
+    ) -> Lock:
+        """The right to work on a deployment, as a context manager; released when the process dies.
+
+        `points` are shown as `running` to others (none: all of the deployment). Waits up to `timeout_s`
+        (null: as long as it takes), then raises Busy. What was `running` may be `done` then: look again.
+        """
+        digests = [_digest(point) for point in points]
+        return Lock(
+            self._lock_path(deployment), {"points": digests, "deployment": deployment.name}, timeout_s
+        )
+
+    def new_sweep(self) -> Path:
+        """A fresh folder for one command, named after the time (UTC), never shared. Raises StoreError."""
+        parent = self.root / "sweeps"
+        name = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
+        with guarded(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            for suffix in ("", *(f"_{number}" for number in range(2, 10_000))):
+                with contextlib.suppress(FileExistsError):
+                    folder = parent / f"{name}{suffix}"
+                    folder.mkdir()
+                    return folder
+        raise StoreError(parent, "10000 sweeps in one second", "wait a second")
+
+    def results(self) -> list[Result]:
+        """The last result of every point of every deployment, oldest first; unreadable ones are left out."""
+        found = [_read(path) for path in self.root.glob(f"store/*/*/{RESULT}")]
+        return sorted((r for r in found if isinstance(r, Result)), key=lambda r: (r.started_at, r.point_name))
+
+    def _lock_path(self, deployment: Deployment) -> Path:
+        return self.root / "store" / ".locks" / short(deployment.digest)
+
+    def _works_on(self, deployment: Deployment, digest: str) -> bool:
+        holder = Lock(self._lock_path(deployment)).holder()
+        if holder is None:
+            return False
+        points = holder.get("points")
+        return not isinstance(points, list) or not points or digest in points
+
+    def _folder(self, parent: Path, name: str, digest: str) -> Path:
+        """`<parent>/<slug>-<short digest>`: the one there is, whatever its slug, else a new name."""
+        return self._list(parent).get(short(digest)) or parent / f"{slug(name)}-{short(digest)}"
+
+    def _list(self, parent: Path) -> dict[str, Path]:
+        """Short digest -> folder. Kept while the parent is unchanged: plans ask for thousands of points."""
+        try:
+            changed = parent.stat().st_mtime_ns
+            kept = self._listed.get(parent)
+            if kept is None or kept[0] != changed:
+                found = sorted(parent.iterdir())
+                kept = (changed, {path.name.rpartition("-")[2]: path for path in found})
+                self._listed[parent] = kept
+        except OSError:
+            return {}
+        return kept[1]
+
+
+def slug(name: str) -> str:
+    """A name that is safe in a path and in a shell; "point" when nothing is left of it.
+
+    >>> slug("aiperf.concurrency=2, a/b")
+    'aiperf.concurrency=2-a-b'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._=]+", "-", name).strip("-.")
+    return plain[:LONGEST_SLUG].strip("-.") or "point"
+
+
+def _digest(point: Point) -> str:
+    if point.digest is None:
+        raise ValueError(f"point {point.name!r} has problems and no digest")
+    return point.digest
+
+
+def _attempts(parent: Path) -> Iterator[int]:
+    return (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
+
+
+def _read(path: Path) -> Result | str | None:
+    """The result in a file, why it cannot be read, or null when there is none."""
+    try:
+        return Result.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    # RecursionError: garbage may be nested deeper than the parser goes.
+    except (OSError, ValueError, ResultError, RecursionError) as error:
+        return f"{path.name} cannot be read ({error}); the point is measured again"
+
+
+def _standing(folder: Path, digest: str) -> Standing:
+    found = _read(folder / RESULT)
+    if isinstance(found, str):
+        return Standing("failed", (found,))
+    if found is None:
+        begun = (folder / "attempts").is_dir()
+        return (
+            Standing("failed", ("an attempt was started and never finished",)) if begun else Standing("new")
+        )
+    if found.point_digest != digest:
+        return Standing("failed", (f"{RESULT} is of another point ({found.point_digest})",))
+    verdict: Verdict = found.verdict
+    return Standing(_STATUS_OF[verdict.status], verdict.reasons, found)
