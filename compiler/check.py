@@ -27,26 +27,46 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("engine", "the backend must offer the engine, and only the mocker serves a synthetic model", settings.engine),
-    Rule("tp-pp-gpus", "TP x PP of a worker fits one node, unless the constraint is lifted", sizes.tp_pp_fits),
+    Rule(
+        "engine",
+        "the backend must offer the engine, and only the mocker serves a synthetic model",
+        settings.engine,
+    ),
+    Rule(
+        "tp-pp-gpus", "TP x PP of a worker fits one node, unless the constraint is lifted", sizes.tp_pp_fits
+    ),
     Rule("worker-larger-than-node", "a worker larger than a node takes whole nodes", sizes.whole_nodes),
     Rule("gpus-per-node", "the workers on a node need no more GPUs than it has", sizes.gpus_per_node),
     Rule("prefill-tp", "prefill TP is at most decode TP, unless the constraint is lifted", sizes.prefill_tp),
     Rule("node-list", "a node list has no name twice and as many names as its count", nodes.lists),
     Rule("node-unknown", "nodes of a role belong to the allocation", nodes.belong),
     Rule("topology-nodes", "equal node lists need topology=shared, disjoint ones separate", nodes.topology),
-    Rule("allocation", "the allocation holds all nodes of the roles, and the system holds the allocation", nodes.enough),
-    Rule("gpu-ids", "gpu_ids hold each GPU once, within the node, exactly as many as the workers need", sizes.gpu_ids),
+    Rule(
+        "allocation",
+        "the allocation holds all nodes of the roles, and the system holds the allocation",
+        nodes.enough,
+    ),
+    Rule(
+        "gpu-ids",
+        "gpu_ids hold each GPU once, within the node, exactly as many as the workers need",
+        sizes.gpu_ids,
+    ),
     Rule("gpu-overlap", "no GPU is given to two workers", sizes.gpu_overlap),
     Rule("port-overlap", "no port is taken twice on a host", ports.overlap),
     Rule("port-range", "every port is between 1 and 65535", ports.in_range),
-    Rule("flag", "arguments are flags of the tool, given once, that do not contradict the plan", settings.flags_given),
+    Rule(
+        "flag",
+        "arguments are flags of the tool, given once, that do not contradict the plan",
+        settings.flags_given,
+    ),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
     Rule("lmcache", "LMCache settings fit the deployment", settings.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
-    Rule("load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load),
+    Rule(
+        "load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load
+    ),
     Rule("gates", "gates and objective can be read", workload.gates),
     Rule("no-effect", "settings have an effect", settings.without_effect),
     Rule("idle", "nodes and GPUs have work", nodes.idle),

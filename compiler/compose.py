@@ -18,12 +18,17 @@ from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -57,14 +62,40 @@ class Source:
     package: str
 
 
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which remembers the files it merged: `origin` needs them, and finding them is slow."""
+
+    merged: list[ResultDefault]
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: Any) -> DictConfig:
+        self.merged = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
 class Composer:
     """Composes points against one configuration directory tree; keeps what points have in common."""
 
-    def __init__(self, loader: ConfigLoaderImpl, hydra_overrides: Sequence[str] = ()) -> None:
+    def __init__(self, loader: Loader, hydra_overrides: Sequence[str] = ()) -> None:
         self.loader = loader
         self.hydra_overrides = tuple(hydra_overrides)
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, list[ResultDefault]]] = {}
         self._parser = OverridesParser.create(config_loader=loader)
+
+    def master(self, arguments: Sequence[str]) -> DictConfig:
+        """The configuration that is the same for all points, Hydra's own part included.
+
+        Groups that are swept or wrong are left out. Raises what Hydra raises when it cannot be composed.
+        """
+        overrides = [override for text in arguments if (override := self._parsed(text)[0]) is not None]
+        groups = [
+            override.input_line or ""
+            for override in overrides
+            if self._is_group(override)
+            and not override.is_sweep_override()
+            and not override.is_hydra_override()
+            and not self._wrong_option(override)
+        ]
+        return self._base((*self.hydra_overrides, *groups))[0]
 
     def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
         """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
@@ -101,7 +132,7 @@ class Composer:
                 values.append(override)
         selection = (*self.hydra_overrides, *groups)
         try:
-            base = self._base(selection)
+            base, _ = self._base(selection)
         except (HydraException, OmegaConfBaseException) as exception:
             return Composed(tuple(overrides), None, (*problems, composition_problem(exception)), selection)
         config = copy.deepcopy(base)
@@ -114,8 +145,7 @@ class Composer:
     def sources(self, selection: Sequence[str]) -> list[Source]:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
         result: list[Source] = []
-        defaults = self.loader.compute_defaults_list(CONFIG_NAME, list(selection), RunMode.RUN).defaults
-        for default in defaults:
+        for default in self._base(tuple(selection))[1]:
             loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
             if loaded is not None and loaded.path.startswith("file://"):
                 path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
@@ -159,23 +189,47 @@ class Composer:
             if not override.is_delete() and known and name is not None and _option(name) not in known
         ]
 
-    def _base(self, selection: tuple[str, ...]) -> DictConfig:
+    def _base(self, selection: tuple[str, ...]) -> tuple[DictConfig, list[ResultDefault]]:
         if selection not in self._bases:
-            self._bases[selection] = self.loader.load_configuration(
+            config = self.loader.load_configuration(
                 CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
             )
+            self._bases[selection] = (config, self.loader.merged)
         return self._bases[selection]
 
 
 @contextmanager
-def composer(config_dir: Path, *extra_dirs: Path, overrides: Sequence[str] = ()) -> Iterator[Composer]:
-    """A composer for `config_dir`, outside a Hydra application; `extra_dirs` come first in the search path."""
-    from hydra import initialize_config_dir
+def composer(
+    config_dir: Path, extra_dir: Path | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Composer]:
+    """A composer for `config_dir`; `extra_dir` adds options of a user's own, as Hydra's --config-dir does.
 
-    searchpath = [f"hydra.searchpath=[{','.join(f'file://{d.absolute()}' for d in extra_dirs)}]"]
-    with initialize_config_dir(str(config_dir.absolute()), version_base="1.3"):
-        loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
-        yield Composer(loader, [*(searchpath if extra_dirs else []), *overrides])
+    Settings of Hydra's own among `arguments` (`hydra.launcher.partition=gpu`) hold for every point.
+    """
+    search_path = create_config_search_path(str(config_dir.absolute()))
+    if extra_dir is not None:
+        anchor = SearchPathQuery(provider="schema")
+        search_path.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
+    setbase("1.3")
+    hydra = Hydra(task_name="servix", config_loader=Loader(search_path))
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        yield Composer(cast(Loader, hydra.config_loader), _of_hydra(arguments))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _of_hydra(arguments: Sequence[str]) -> list[str]:
+    """Settings of Hydra's own, those that cannot be read or are swept left out: `points` tells them."""
+    parser, found = OverridesParser.create(), []
+    for text in arguments:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            continue
+        if override.is_hydra_override() and not override.is_sweep_override():
+            found.append(text)
+    return found
 
 
 def composition_problem(exception: BaseException) -> Problem:
@@ -206,7 +260,7 @@ def _refused_sweep(override: Override) -> Problem | None:
     key = override.key_or_group
     if key == "system" or key.startswith("hydra"):
         reason = "cannot be swept: the launcher is chosen once for the whole command"
-        value = override.get_value_element_as_str()
+        value = (override.input_line or "").partition("=")[2]
         return error("swept-launcher", key, value, reason, "run one command per system").at(_place(override))
     return None
 
@@ -266,7 +320,7 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The configuration without Hydra's part, interpolations resolved; else every one that cannot be."""
     with_own = {key: config._get_node(key) for key in config if key != "hydra"}
     try:
-        own = cast(DictConfig, copy.copy(config))
+        own = copy.copy(config)
         OmegaConf.set_struct(own, False)
         own.pop("hydra", None)
         return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True, throw_on_missing=True)), []

@@ -19,8 +19,17 @@ SHORT = 10
 """Hexadecimal digits of a short digest, for folders and tables."""
 
 _DEPLOYMENT_OUT = (
-    "digest", "name", "system", "nodes", "idle_gpus", "ready", "ready_timeout_s", "max_restarts", "metrics_urls"
-)  # fmt: skip
+    "digest",
+    "name",
+    "system",
+    "nodes",
+    "idle_gpus",
+    "ready",
+    "metrics_urls",
+    "storage_cache_dir",
+    "ready_timeout_s",
+    "max_restarts",
+)
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
 _WORKLOAD_OUT = ("between_timeout_s",)
 _PHASE_OUT = ("timeout_s", "artifact_dir")

@@ -19,12 +19,14 @@ WORDS: Mapping[str, str] = {
 }
 """Word -> meaning. `{node:N}`, the host of node N, belongs to the set too."""
 
-_WORD = "|".join(WORDS) + r"|node:\d+"
+NODE_WORD = re.compile(r"(?<!\{)\{node:(0|[1-9][0-9]*)\}(?!\})")
+"""A node's placeholder in a templated setting; group 1 is the index."""
+_WORD = "|".join(WORDS) + r"|node:(?:0|[1-9][0-9]*)"
 _LATE = re.compile(rf"(\{{+)({_WORD})(\}}+)")
-_FIELD = r"\{(?P<word>[A-Za-z_][\w.]*(?::\d+)?)\}"
+_FIELD = r"\{(?P<word>[A-Za-z_][\w.]*(?::[0-9]+)?)\}"
 _DOUBLED = re.compile(rf"(?:[^{{}}]|\{{\{{|\}}\}}|{_FIELD})*\Z")
 _TOKEN = re.compile(rf"\{{\{{|\}}\}}|{_FIELD}")
-_TOKEN_AMONG_BRACES = re.compile(r"\{\{[A-Za-z_][\w.]*(?::\d+)?\}\}|" + _FIELD)
+_TOKEN_AMONG_BRACES = re.compile(r"\{\{[A-Za-z_][\w.]*(?::[0-9]+)?\}\}|" + _FIELD)
 
 
 def literal(text: str) -> str:
@@ -94,10 +96,12 @@ def template(text: str, fields: Mapping[str, str] | None = None, known: Collecti
 def _filled(word: str, fields: Mapping[str, str], known: Collection[str]) -> str:
     if word in fields:
         return fields[word]
-    if word in known or ("node:N" in known and re.fullmatch(r"node:\d+", word)):
+    if word in known or ("node:N" in known and re.fullmatch(r"node:(?:0|[1-9][0-9]*)", word)):
         return "{" + word + "}"
     names = ", ".join("{" + name + "}" for name in [*fields, *known])
-    raise TemplateError(f"unknown placeholder {{{word}}}; known: {names}; a literal brace is doubled: {{{{x}}}}")
+    raise TemplateError(
+        f"unknown placeholder {{{word}}}; known: {names}; a literal brace is doubled: {{{{x}}}}"
+    )
 
 
 def _beside(left: str, right: str, text: str) -> str:

@@ -74,6 +74,7 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         ),
         metrics_urls=_metrics_urls(config, placement),
         lmcache=None if config.lmcache is None else _templated(config.lmcache),
+        storage_cache_dir=config.system.storage_cache_dir,
         ready_timeout_s=config.launch.ready_timeout_s,
         max_restarts=config.launch.max_restarts,
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
@@ -85,12 +86,17 @@ def _host(node: int) -> str:
 
 
 def _component(config: Config, role: str) -> str:
-    return config.backend.instances.get(role, role)  # type: ignore[call-overload, no-any-return]
+    instances: Mapping[str, str] = {
+        str(name): component for name, component in config.backend.instances.items()
+    }
+    return instances.get(role, role)
 
 
 def _deployment_name(config: Config, placement: Placement) -> str:
     letters = {"prefill": "p", "decode": "d", "aggregated": "w"}
-    counts = {name: sum(worker.role == name for worker in placement.workers) for name in ("prefill", *config.roles)}
+    counts = {
+        name: sum(worker.role == name for worker in placement.workers) for name in ("prefill", *config.roles)
+    }
     shape = "".join(f"{number}{letters[name]}" for name, number in counts.items() if number)
     return f"{config.backend.name}-{config.topology}-{shape}-{config.model.id.rpartition('/')[2]}"
 
@@ -125,6 +131,7 @@ def _common_env(config: Config, node: int) -> dict[str, str]:
     own = {"host": _host(node)}
     dynamo = config.dynamo
     env = {
+        "CUDA_VISIBLE_DEVICES": "",
         "DYN_DISCOVERY_BACKEND": dynamo.discovery,
         "DYN_REQUEST_PLANE": dynamo.request_plane,
         "DYN_EVENT_PLANE": dynamo.event_plane,
@@ -183,14 +190,19 @@ def _service(config: Config, name: str, command: Sequence[str], port: int, ready
 def _frontend(config: Config, url: str) -> Process:
     dynamo = config.dynamo
     fields = {"host": _host(0), "port": str(dynamo.port)}
-    arguments = {**({"router_mode": dynamo.router_mode} if dynamo.router_mode else {}), **dynamo.frontend_args}
+    arguments = {
+        **({"router_mode": dynamo.router_mode} if dynamo.router_mode else {}),
+        **dynamo.frontend_args,
+    }
     argv = [
-        *(late.template(word, fields, SETTING_WORDS) for word in [*dynamo.frontend_command, *dynamo.frontend_words]),
+        *(
+            late.template(word, fields, SETTING_WORDS)
+            for word in [*dynamo.frontend_command, *dynamo.frontend_words]
+        ),
         *map(late.literal, flags.words(arguments)),
     ]
-    env = {**_common_env(config, 0), "CUDA_VISIBLE_DEVICES": ""}
     ports = {"http": Port(dynamo.port)}
-    return _process(config, "frontend", "frontend", argv, env=env, ports=ports, ready=Probe("http", f"{url}/health"))
+    return _process(config, "frontend", "frontend", argv, ports=ports, ready=Probe("http", f"{url}/health"))
 
 
 def _worker(config: Config, worker: Worker) -> list[Process]:
@@ -264,7 +276,9 @@ def _mocker_words(config: Config) -> list[str]:
 def accepted(engine: Engine, role: Role) -> dict[str, Any]:
     """The role's engine flags that this engine knows."""
     known = None if engine.accepts is None else {flags.canonical(name) for name in engine.accepts}
-    return {name: value for name, value in role.args.items() if known is None or flags.canonical(name) in known}
+    return {
+        name: value for name, value in role.args.items() if known is None or flags.canonical(name) in known
+    }
 
 
 def _worker_env(config: Config, worker: Worker, part: Part, rank: int) -> dict[str, str]:

@@ -9,13 +9,14 @@ annotations here are the whole type check, and unknown keys are refused at every
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from compiler import hostlist
 
@@ -95,6 +96,24 @@ def gpu_indices(value: object) -> object:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def plain_numbers(value: dict[str, Any]) -> dict[str, Any]:
+    """Not-a-number and infinity have no JSON form, so they could be neither hashed nor recorded."""
+    if any(isinstance(item, float) and not math.isfinite(item) for item in leaves(value)):
+        raise ValueError("holds a number that is not finite")
+    return value
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Values at the ends of a tree of mappings and lists."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
 Count = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1_000_000)]
 Whole = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=2**53)]
 Port = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=HIGHEST_PORT)]
@@ -102,7 +121,9 @@ Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=F
 Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1, pattern=r"^[^\x00]*$")]
 Flag = Annotated[bool, Field(strict=True)]
-Env = dict[Annotated[str, BeforeValidator(environment_name)], Annotated[str, BeforeValidator(environment_text)]]
+Env = dict[
+    Annotated[str, BeforeValidator(environment_name)], Annotated[str, BeforeValidator(environment_text)]
+]
 Words = Annotated[list[Text], BeforeValidator(split_words)]
 """A command: a list of words taken as they are, or text split as a shell splits words."""
 Nodes = Annotated[list[Text], BeforeValidator(host_names)]
@@ -110,7 +131,7 @@ Nodes = Annotated[list[Text], BeforeValidator(host_names)]
 GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices)]
 """GPU indices: a list, or text such as "0,1"."""
 NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=10_000)]
-Arguments = dict[str, Any]
+Arguments = Annotated[dict[str, Any], AfterValidator(plain_numbers)]
 """Flags of a tool in snake_case: true is a bare flag, null is not passed, a list is several words."""
 Topology = Literal["separate", "shared", "aggregated"]
 

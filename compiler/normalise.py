@@ -17,7 +17,11 @@ def normalise(config: Config) -> Config:
     shares_all = config.topology != "separate"
     filled = {
         name: _role(role, allocation if shares_all else None)
-        for name, role in {"prefill": config.prefill, "decode": config.decode, "aggregated": config.aggregated}.items()
+        for name, role in {
+            "prefill": config.prefill,
+            "decode": config.decode,
+            "aggregated": config.aggregated,
+        }.items()
     }
     config = replace(
         config,

@@ -55,7 +55,9 @@ def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
         return lines
     for source in sources:
         try:
-            root = yaml.compose(source.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            root = yaml.compose(
+                source.path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            )
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
         prefix = [source.package] if source.package else []

@@ -64,7 +64,9 @@ def _point(
         lowered.deployment, digest=digest.deployment_digest(lowered.deployment, _identity(config))
     )
     identity = digest.point_digest(deployment.digest, lowered.workload)
-    point = Point(name, composed.overrides, identity, deployment.digest, lowered.workload, provenance, problems)
+    point = Point(
+        name, composed.overrides, identity, deployment.digest, lowered.workload, provenance, problems
+    )
     return point, deployment
 
 

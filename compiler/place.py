@@ -55,11 +55,6 @@ def nodes_per_worker(role: Role, gpus_per_node: int) -> int:
     return max(1, -(-role.world_size // gpus_per_node))
 
 
-def gpus_on_node(role: Role, gpus_per_node: int) -> int:
-    """GPUs the role needs on each of its nodes."""
-    return min(role.workers_per_node * role.world_size, max(gpus_per_node, role.workers_per_node * role.world_size))
-
-
 def _node_names(config: Config) -> tuple[str | None, ...]:
     if config.nodes is not None:
         names: list[str | None] = list(config.nodes)
@@ -67,7 +62,8 @@ def _node_names(config: Config) -> tuple[str | None, ...]:
         names = [name for role in config.roles.values() for name in _named(role)]
     else:
         # Roles share: the role that names most nodes names them for both.
-        names = list(max((role.nodes or [] for role in config.roles.values()), key=len))
+        longest: list[str] = max((role.nodes or [] for role in config.roles.values()), key=len)
+        names = list(longest)
     count = config.num_nodes or 1
     return tuple([*names, *[None] * max(0, count - len(names))][: max(count, len(names))])
 
@@ -137,7 +133,9 @@ def _slice(config: Config, role: Role, slot: int, first: int) -> tuple[int, ...]
     return tuple(range(first + slot * size, first + (slot + 1) * size))
 
 
-def _ports(config: Config, role_name: str, span: int, slot: int, before: Mapping[str, int]) -> dict[str, Port]:
+def _ports(
+    config: Config, role_name: str, span: int, slot: int, before: Mapping[str, int]
+) -> dict[str, Port]:
     ports: dict[str, Port] = {}
     for name, family in config.backend.ports.items():
         if (family.roles is not None and role_name not in family.roles) or (family.multi_node and span == 1):
@@ -171,7 +169,9 @@ def _idle(config: Config, workers: tuple[Worker, ...]) -> tuple[IdleGpus, ...]:
         for part in worker.parts:
             busy.setdefault(part.node, set()).update(part.gpus)
     idle = (
-        IdleGpus(node, tuple(gpu for gpu in range(config.system.gpus_per_node) if gpu not in busy.get(node, set())))
+        IdleGpus(
+            node, tuple(gpu for gpu in range(config.system.gpus_per_node) if gpu not in busy.get(node, set()))
+        )
         for node in range(config.num_nodes or 1)
     )
     return tuple(entry for entry in idle if entry.gpus)

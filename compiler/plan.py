@@ -121,6 +121,8 @@ class Deployment:
     """Prometheus endpoints of the frontend and of every worker."""
     lmcache: Mapping[str, Any] | None
     """LMCache settings; emitted as YAML into `{results_dir}/lmcache.yaml`."""
+    storage_cache_dir: str | None
+    """What `{storage_cache_dir}` stands for; null: a folder of the results."""
     ready_timeout_s: float
     max_restarts: int
     versions: Mapping[str, str]

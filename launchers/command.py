@@ -37,7 +37,7 @@ class Asked:
     arguments: tuple[str, ...]
 
 
-def execute(composer: Composer, argument_lists: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> int:
+def execute(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> int:
     """Compiles every point, then does what `action` says. Returns the exit code.
 
     `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several.
@@ -45,7 +45,7 @@ def execute(composer: Composer, argument_lists: Sequence[Sequence[str]], setting
     plan = compiled(composer, argument_lists)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
     if asked.action == "run":
-        return _run(plan, asked, settings)
+        return _run(plan, asked)
     if asked.action == "plan":
         return _show_plan(plan, asked)
     problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
@@ -134,7 +134,7 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
     return OK if plan.valid else PROBLEMS
 
 
-def _run(plan: Plan, asked: Asked, settings: Mapping[str, Any]) -> int:
+def _run(plan: Plan, asked: Asked) -> int:
     if not plan.valid:
         if asked.format == "json":
             from launchers import plan as view

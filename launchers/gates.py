@@ -64,7 +64,9 @@ def _verdict(gate: Gate, result: Result, baseline: Mapping[str, float] | str) ->
         value, unit = 100 * (value / baseline[gate.metric] - 1), " %"
         shown = f"{shown}, {value:+.2f} % of the baseline's {baseline[gate.metric]:.6g}"
     passed = _SIGNS[gate.sign](value, limit)
-    return GateVerdict(result.point_name, gate.text, passed, f"{result.point_name}: {shown}, limit {limit:g}{unit}")
+    return GateVerdict(
+        result.point_name, gate.text, passed, f"{result.point_name}: {shown}, limit {limit:g}{unit}"
+    )
 
 
 def _baseline(path: str | None) -> Mapping[str, float] | str:

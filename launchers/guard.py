@@ -12,6 +12,7 @@ not enough: a program that sets its process title (every service of AIPerf) over
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -92,10 +93,8 @@ def _processes() -> dict[int, tuple[int, int, str]]:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def watch(read: Callable[[int], bytes]) -> set[int]:

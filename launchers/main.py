@@ -1,20 +1,28 @@
-"""The command's outer shell: runs Hydra, and turns whatever goes wrong in it into our words and exit codes.
+"""The command's outer shell: Hydra's command line, our composing, Hydra's sweeper and launcher.
 
-Never does: anything when the command line is right; then Hydra, our sweeper and our launcher have done it all.
+`hydra.main` composes the configuration three times before a launcher sees it, and stops at the first mistake. A
+command that runs takes the same steps with one composition and all mistakes; everything else Hydra's command line
+can do (--help, --cfg, --info, --shell-completion) is left to `hydra.main` itself.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from compiler.compose import Composer, composer, composition_problem
 from compiler.errors import error
 from launchers import command
 
@@ -22,49 +30,73 @@ DEBUG = "SERVIX_DEBUG"
 """Environment variable that shows the traceback behind a message."""
 
 
-def exit_code(outcome: Any) -> int:
-    """What the launcher said. Hydra itself calls with a configuration when a launcher was bypassed."""
-    if isinstance(outcome, int):
-        return outcome
-    reason = "a run must go through a launcher, and only MULTIRUN does"
-    return command.refuse([error("mode", "hydra.mode", "RUN", reason, "leave hydra.mode alone").at("hydra.mode")])
-
-
-def run(main: Callable[[], None], exit_codes: list[int], config_dir: Path, arguments: Sequence[str]) -> int:
-    """The exit code of one command."""
+def main(config_dir: Path, arguments: Sequence[str]) -> int:
+    """Runs one command; gives its exit code."""
+    parsed = get_args_parser().parse_args(list(arguments))
     try:
-        main()
+        if _is_hydras_own(parsed):
+            hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()
+            return command.OK
+        return _run(config_dir, parsed)
     except (HydraException, OmegaConfBaseException) as exception:
-        _debug()
-        return _diagnosed(exception, config_dir, arguments)
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        return command.refuse([composition_problem(exception)])
     except KeyboardInterrupt:
         return command.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return command.FAULT
+
+
+def _is_hydras_own(parsed: argparse.Namespace) -> bool:
+    asked = (
+        "help",
+        "hydra_help",
+        "cfg",
+        "info",
+        "shell_completion",
+        "experimental_rerun",
+        "config_name",
+        "config_path",
+    )
+    return any(getattr(parsed, name) for name in asked)
+
+
+def _never(_: DictConfig) -> None:
+    raise SystemExit(
+        command.refuse([error("command-line", "", "", "this combination of options runs nothing")])
+    )
+
+
+def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
+    extra = Path(parsed.config_dir) if parsed.config_dir else None
+    if extra is not None and not extra.is_dir():
+        reason = "is not a folder"
+        return command.refuse(
+            [error("config-dir", "--config-dir", str(extra), reason, "name a folder with groups")]
+        )
+    exit_codes: list[int] = []
+    with composer(config_dir, extra, parsed.overrides) as ours:
+        master = ours.master(parsed.overrides)
+        if str(master.hydra.mode) != "RunMode.MULTIRUN":
+            reason = "every run goes through a launcher, and only MULTIRUN does"
+            return command.refuse(
+                [error("mode", "hydra.mode", str(master.hydra.mode), reason, "leave it alone")]
+            )
+        sweeper = Plugins.instance().instantiate_sweeper(
+            config=master,
+            hydra_context=Context(ours),
+            task_function=exit_codes.append,
+        )
+        sweeper.sweep(arguments=list(parsed.overrides))
     return max(exit_codes, default=command.OK)
 
 
-def _debug() -> None:
-    if os.environ.get(DEBUG):
-        traceback.print_exc()
+class Context(HydraContext):
+    """What Hydra hands to sweepers and launchers, with our composer in it."""
 
-
-def _diagnosed(exception: Exception, config_dir: Path, arguments: Sequence[str]) -> int:
-    """Hydra stops at the first mistake; our own composing finds them all. Hydra's words are the last resort."""
-    from hydra._internal.utils import get_args_parser
-
-    from compiler.compose import composer, composition_problem
-
-    told = composition_problem(exception)
-    parsed = get_args_parser().parse_args(list(arguments))
-    extra = [Path(parsed.config_dir)] if parsed.config_dir else []
-    try:
-        with composer(config_dir, *extra) as ours:
-            plan = command.compiled(ours, [parsed.overrides])
-            if not plan.valid:
-                return command.execute(ours, [parsed.overrides], {})
-    except (HydraException, OmegaConfBaseException):
-        _debug()
-    return command.refuse([told])
+    def __init__(self, ours: Composer) -> None:
+        super().__init__(config_loader=ours.loader, callbacks=None)  # type: ignore[arg-type]
+        self.composer = ours

@@ -82,7 +82,9 @@ def _ports(deployment: Deployment) -> Iterator[str]:
     for node in deployment.nodes[:MOST_NODES]:
         start = f"  {_node(deployment, node.index)} ports  "
         for process in _on(deployment, node.index):
-            ports = "  ".join(f"{name} {_range(port.port, port.count)}" for name, port in process.ports.items())
+            ports = "  ".join(
+                f"{name} {_range(port.port, port.count)}" for name, port in process.ports.items()
+            )
             if ports:
                 yield f"{start}{process.name}: {ports}"
                 start = " " * len(start)

@@ -19,7 +19,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -130,9 +130,11 @@ class Store:
         return self.look(deployment, point).status
 
     def look(self, deployment: Deployment, point: Point) -> Standing:
-        """Status, reasons and last result of a point. A cut or foreign file is `failed`, never done."""
-        folder = self.point_dir(deployment, point)
-        standing = _standing(folder, _digest(point))
+        """Status, reasons and last result of a point. A cut or foreign file is `failed`, never done.
+
+        The result carries the name and the overrides of `point`: it may have been measured under another name.
+        """
+        standing = _standing(self.point_dir(deployment, point), point)
         if standing.status != "done" and self._works_on(deployment, _digest(point)):
             return Standing("running", (), standing.result)
         return standing
@@ -227,7 +229,7 @@ def _read(path: Path) -> Result | str | None:
         return f"{path.name} cannot be read ({error}); the point is measured again"
 
 
-def _standing(folder: Path, digest: str) -> Standing:
+def _standing(folder: Path, point: Point) -> Standing:
     found = _read(folder / RESULT)
     if isinstance(found, str):
         return Standing("failed", (found,))
@@ -236,7 +238,8 @@ def _standing(folder: Path, digest: str) -> Standing:
         return (
             Standing("failed", ("an attempt was started and never finished",)) if begun else Standing("new")
         )
-    if found.point_digest != digest:
+    if found.point_digest != point.digest:
         return Standing("failed", (f"{RESULT} is of another point ({found.point_digest})",))
     verdict: Verdict = found.verdict
-    return Standing(_STATUS_OF[verdict.status], verdict.reasons, found)
+    named = replace(found, point_name=point.name, overrides=point.overrides)
+    return Standing(_STATUS_OF[verdict.status], verdict.reasons, named)

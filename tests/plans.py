@@ -89,6 +89,7 @@ def one_prefill_one_decode() -> Plan:
             "lmcache_worker_ports": [8788, 8789],
             "extra_config": {"nixl_backend": "POSIX", "nixl_path": "{storage_cache_dir}/a b", "off": None},
         },
+        storage_cache_dir=None,
         ready_timeout_s=600,
         max_restarts=1,
         versions={"dynamo": "1.6.1"},

@@ -20,7 +20,9 @@ PLAN = plans.one_prefill_one_decode()
 
 data = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 SCALARS: dict[Any, Any] = {
@@ -122,15 +124,30 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
         (changed("more", to=1), "plan: wrong keys: unknown more"),
         (changed("points", to=...), "plan: wrong keys: missing points"),
         (changed("points", 0, "status", to="lost"), "points[0].status: expected one of 'new', "),
-        (changed("deployments", 0, "nodes", 1, "index", to="1"), "deployments[0].nodes[1].index: expected a whole number"),
-        (changed("deployments", 0, "nodes", 1, "index", to=True), "deployments[0].nodes[1].index: expected a whole"),
-        (changed("deployments", 0, "processes", 2, "argv", 1, to=None), "deployments[0].processes[2].argv[1]: expected text"),
-        (changed("deployments", 0, "processes", 2, "env", "A", to=1), "deployments[0].processes[2].env.A: expected text"),
+        (
+            changed("deployments", 0, "nodes", 1, "index", to="1"),
+            "deployments[0].nodes[1].index: expected a whole number",
+        ),
+        (
+            changed("deployments", 0, "nodes", 1, "index", to=True),
+            "deployments[0].nodes[1].index: expected a whole",
+        ),
+        (
+            changed("deployments", 0, "processes", 2, "argv", 1, to=None),
+            "deployments[0].processes[2].argv[1]: expected text",
+        ),
+        (
+            changed("deployments", 0, "processes", 2, "env", "A", to=1),
+            "deployments[0].processes[2].env.A: expected text",
+        ),
         (
             changed("deployments", 0, "processes", 2, "ports", "nixl", to={"port": 1}),
             "deployments[0].processes[2].ports.nixl: wrong keys: missing count",
         ),
-        (changed("deployments", 0, "ready", 0, "kind", to=...), "deployments[0].ready[0]: wrong keys: missing kind"),
+        (
+            changed("deployments", 0, "ready", 0, "kind", to=...),
+            "deployments[0].ready[0]: wrong keys: missing kind",
+        ),
     ],
     ids=lambda value: value.partition(" ")[0] if isinstance(value, str) else "",
 )

@@ -256,10 +256,10 @@ def test_most_tiny_tokens_are_printable_text() -> None:
 
 
 def test_the_tiny_config_agrees_with_the_model_group() -> None:
-    yaml = pytest.importorskip("yaml")
-    group = ROOT / "config" / "model" / "tiny.yaml"
-    if not group.exists():
-        pytest.skip("config/model/tiny.yaml is not there")
-    facts = yaml.safe_load(group.read_text())["facts"]
+    import yaml
+
+    group = yaml.safe_load((ROOT / "config" / "model" / "tiny.yaml").read_text())
     config = json.loads((TINY / "config.json").read_text())
-    assert facts == {key: config.get(key) for key in facts}
+    facts = {key: value for key, value in group.items() if key in config}
+    assert len(facts) >= 7
+    assert facts == {key: config[key] for key in facts}

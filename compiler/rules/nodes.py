@@ -12,7 +12,10 @@ from compiler.place import Placement
 def lists(config: Config, placement: Placement) -> Iterable[Problem]:
     """Every list of names, against itself and its count."""
     held = {"nodes": (config.nodes, "num_nodes", config.num_nodes)}
-    held |= {f"{name}.nodes": (role.nodes, f"{name}.num_nodes", role.num_nodes) for name, role in config.roles.items()}
+    held |= {
+        f"{name}.nodes": (role.nodes, f"{name}.num_nodes", role.num_nodes)
+        for name, role in config.roles.items()
+    }
     for key, (names, count_key, count) in held.items():
         if names is None:
             continue
@@ -34,7 +37,9 @@ def belong(config: Config, placement: Placement) -> Iterable[Problem]:
         missing = [node for node in role.nodes or [] if node not in config.nodes]
         if missing:
             reason = f"'{missing[0]}' is not in the allocation 'nodes'"
-            yield error("node-unknown", f"{name}.nodes", role.nodes, reason, "add it to 'nodes', or drop it here")
+            yield error(
+                "node-unknown", f"{name}.nodes", role.nodes, reason, "add it to 'nodes', or drop it here"
+            )
 
 
 def topology(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -45,13 +50,23 @@ def topology(config: Config, placement: Placement) -> Iterable[Problem]:
     both, value = sorted(prefill & decode), config.prefill.nodes
     if both and prefill != decode:
         reason = f"overlaps decode.nodes only in part ('{both[0]}')"
-        yield error("topology-nodes", "prefill.nodes", value, reason, "make the lists equal (topology=shared) or disjoint")
+        yield error(
+            "topology-nodes",
+            "prefill.nodes",
+            value,
+            reason,
+            "make the lists equal (topology=shared) or disjoint",
+        )
     elif both and config.topology == "separate":
         reason = "equals decode.nodes, but the topology is separate"
-        yield error("topology-nodes", "prefill.nodes", value, reason, "use topology=shared, or name other nodes")
+        yield error(
+            "topology-nodes", "prefill.nodes", value, reason, "use topology=shared, or name other nodes"
+        )
     elif not both and config.topology == "shared":
         reason = "has no node of decode.nodes, but the topology is shared"
-        yield error("topology-nodes", "prefill.nodes", value, reason, "use topology=separate, or name the same nodes")
+        yield error(
+            "topology-nodes", "prefill.nodes", value, reason, "use topology=separate, or name the same nodes"
+        )
 
 
 def enough(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -68,27 +83,41 @@ def enough(config: Config, placement: Placement) -> Iterable[Problem]:
         for name, number in numbers.items():
             if number > total:
                 reason = f"{name} needs {number} nodes, the allocation has {total}"
-                yield error("allocation", f"{name}.num_nodes", number, reason, f"set num_nodes={number}, or less here")
+                yield error(
+                    "allocation", f"{name}.num_nodes", number, reason, f"set num_nodes={number}, or less here"
+                )
     if most is not None and total > most:
         reason = f"the plan needs {total} nodes, system '{config.system.name}' has {most}"
-        yield error("allocation", "num_nodes", total, reason, f"use at most {most} nodes, or raise system.max_nodes")
+        yield error(
+            "allocation", "num_nodes", total, reason, f"use at most {most} nodes, or raise system.max_nodes"
+        )
 
 
 def idle(config: Config, placement: Placement) -> Iterable[Problem]:
     """Nodes and GPUs without work are told, never handed out silently."""
     available = config.system.gpus_per_node
     empty = [entry.node for entry in placement.idle_gpus if len(entry.gpus) == available]
-    named = [placement.node_names[node] or f"node {node}" for node in empty if node < len(placement.node_names)]
+    named = [
+        placement.node_names[node] or f"node {node}" for node in empty if node < len(placement.node_names)
+    ]
     if named:
         reason = f"{len(named)} of {config.num_nodes} nodes have no work: {', '.join(named)}"
-        yield warning("idle", "num_nodes", config.num_nodes, reason, "lower num_nodes, or give a role more nodes")
+        yield warning(
+            "idle", "num_nodes", config.num_nodes, reason, "lower num_nodes, or give a role more nodes"
+        )
     parts = [(entry.node, entry.gpus) for entry in placement.idle_gpus if len(entry.gpus) < available]
     if parts:
         count = sum(len(gpus) for _, gpus in parts)
         shown = ", ".join(f"node {node}: {spans(gpus)}" for node, gpus in parts[:4])
         more = f" and {len(parts) - 4} more nodes" if len(parts) > 4 else ""
         reason = f"{count} GPUs have no work ({shown}{more})"
-        yield warning("idle", "system.gpus_per_node", available, reason, "raise tensor_parallel_size or workers_per_node")
+        yield warning(
+            "idle",
+            "system.gpus_per_node",
+            available,
+            reason,
+            "raise tensor_parallel_size or workers_per_node",
+        )
 
 
 def spans(numbers: Iterable[int]) -> str:

@@ -70,8 +70,8 @@ def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
         single.append(("nats", "dynamo.nats_port", dynamo.nats_port))
     if controller.command:
         single += [("lmcache-controller", "lmcache_controller.ports", port) for port in controller.ports]
-    for owner, key, port in single:
-        yield Taken(0, port, port, owner, key, port)
+    for owner, key, number in single:
+        yield Taken(0, number, number, owner, key, number)
     for worker in placement.workers:
         for part in worker.parts:
             for name, port in part.ports.items():

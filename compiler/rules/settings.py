@@ -13,7 +13,13 @@ from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
 from compiler.place import Placement
 
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
-PLANNED_ENV = ("CUDA_VISIBLE_DEVICES", "LMCACHE_CONFIG_FILE", "DYN_SYSTEM_PORT", "DYN_FILE_KV", "DYN_DISCOVERY_BACKEND")
+PLANNED_ENV = (
+    "CUDA_VISIBLE_DEVICES",
+    "LMCACHE_CONFIG_FILE",
+    "DYN_SYSTEM_PORT",
+    "DYN_FILE_KV",
+    "DYN_DISCOVERY_BACKEND",
+)
 
 
 def engine(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -33,7 +39,9 @@ def flags_given(config: Config, placement: Placement) -> Iterable[Problem]:
     reserved = planned.reserved if planned else []
     for name, role in config.roles.items():
         yield from _flags(f"{name}.args", role.args, reserved)
-    yield from _flags("dynamo.frontend_args", config.dynamo.frontend_args, ["http_host", "http_port", "router_mode"])
+    yield from _flags(
+        "dynamo.frontend_args", config.dynamo.frontend_args, ["http_host", "http_port", "router_mode"]
+    )
     tool = config.bench.name
     yield from _flags(tool, config.arguments, config.bench.reserved)
     for index, phase in enumerate(config.phases):
@@ -52,7 +60,9 @@ def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) ->
     for name, value in arguments.items():
         key, plain = f"{place}.{name}", flags.canonical(str(name))
         if not flags.is_flag_name(str(name)):
-            yield error("flag", key, value, "is not a flag's name", "letters, digits and '_', e.g. max_model_len")
+            yield error(
+                "flag", key, value, "is not a flag's name", "letters, digits and '_', e.g. max_model_len"
+            )
         elif plain in planned:
             hint = "use the key of that name in the configuration, e.g. decode.tensor_parallel_size"
             yield error("flag", key, value, "is set by the plan and would contradict it", hint)
@@ -63,13 +73,21 @@ def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) ->
 
 def environment(config: Config, placement: Placement) -> Iterable[Problem]:
     """Variables that the plan sets itself."""
-    places = {f"{name}.env": role.env for name, role in config.roles.items()} | {"system.env": config.system.env}
+    places = {f"{name}.env": role.env for name, role in config.roles.items()} | {
+        "system.env": config.system.env
+    }
     port_names = [family.env for family in config.backend.ports.values() if family.env]
     for place, env in places.items():
         for name in env:
             if name in (*PLANNED_ENV, *port_names):
                 hint = "use gpu_ids, lmcache.* or backend.ports.* instead"
-                yield error("environment", f"{place}.{name}", env[name], "is set by the plan and would contradict it", hint)
+                yield error(
+                    "environment",
+                    f"{place}.{name}",
+                    env[name],
+                    "is set by the plan and would contradict it",
+                    hint,
+                )
 
 
 def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -87,6 +105,7 @@ def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
         yield from _template(f"system.mounts.{index}", mount, {}, known)
     for key, value in _texts("lmcache", config.lmcache):
         yield from _template(key, value, {}, known)
+        yield from _node_words(config, key, value)
     for index, word in enumerate(config.lmcache_controller.command or []):
         yield from _template(f"lmcache_controller.command.{index}", word, {}, known)
     if config.between_phases.command:
@@ -97,7 +116,10 @@ def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
 def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
     """Words of the backend's, serving's and bench's YAML: a user may have written those files."""
     frontend, service = {"host": "x", "port": "1"}, {"host": "x", "port": "1"}
-    dynamo, bench = config.dynamo, {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x"}
+    dynamo, bench = (
+        config.dynamo,
+        {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x"},
+    )
     lists = [
         ("dynamo.frontend_command", dynamo.frontend_command, frontend),
         ("dynamo.frontend_words", dynamo.frontend_words, frontend),
@@ -121,7 +143,11 @@ def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Itera
     for worker in {worker.role: worker for worker in placement.workers}.values():
         fields = dict.fromkeys([*names, *(f"port.{name}" for name in worker.parts[0].ports)], "x")
         spans = len(worker.parts) > 1
-        lists = {"command": chosen.command, "args": chosen.args, f"roles.{worker.role}": chosen.roles.get(worker.role, [])}
+        lists = {
+            "command": chosen.command,
+            "args": chosen.args,
+            f"roles.{worker.role}": chosen.roles.get(worker.role, []),
+        }
         lists |= {"multi_node": chosen.multi_node} if spans else {}
         texts = [(f"{key}.{i}", word) for key, words in lists.items() for i, word in enumerate(words)]
         texts += [(f"env.{name}", value) for name, value in chosen.env.items()]
@@ -134,6 +160,15 @@ def _template(key: str, text: str, fields: Mapping[str, str], known: Iterable[st
         late.template(text, fields, tuple(known))
     except late.TemplateError as exception:
         yield error("placeholder", key, text, str(exception))
+
+
+def _node_words(config: Config, key: str, text: str) -> Iterable[Problem]:
+    """`{node:N}` of a node the allocation does not have."""
+    count = config.num_nodes or 1
+    for word in late.NODE_WORD.findall(text):
+        if int(word) >= count:
+            reason = f"{{node:{word}}} is not in an allocation of {count} nodes"
+            yield error("placeholder", key, text, reason, f"use {{node:0}} to {{node:{count - 1}}}")
 
 
 def _texts(key: str, value: Any) -> Iterable[tuple[str, str]]:
@@ -160,10 +195,18 @@ def lmcache(config: Config, placement: Placement) -> Iterable[Problem]:
         need = " or ".join(f"{number} ({name})" for name, number in ranks.items())
         reason = f"holds {len(ports)} ports, a worker has {need} ranks"
         yield error("lmcache", "lmcache.lmcache_worker_ports", ports, reason, "name one port per rank")
-    arguments = [str(value) for role in config.roles.values() for value in (*role.args.values(), *role.extra_args)]
+    arguments = [
+        str(value) for role in config.roles.values() for value in (*role.args.values(), *role.extra_args)
+    ]
     if config.engine == "real" and not any("lmcache" in text.lower() for text in arguments):
         reason = "the settings reach the workers, but no role's args name an LMCache connector"
-        yield warning("lmcache", "lmcache", "on", reason, "e.g. +decode.args.kv_transfer_config=... with LMCacheConnectorV1")
+        yield warning(
+            "lmcache",
+            "lmcache",
+            "on",
+            reason,
+            "e.g. +decode.args.kv_transfer_config=... with LMCacheConnectorV1",
+        )
 
 
 def _is_port(value: object) -> bool:
@@ -173,12 +216,21 @@ def _is_port(value: object) -> bool:
 def commands(config: Config, placement: Placement) -> Iterable[Problem]:
     """JSON in a command loses its quotes to the shell's rules."""
     places = {f"{name}.extra_args": role.extra_args for name, role in config.roles.items()}
-    places |= {"lmcache_controller.command": config.lmcache_controller.command or [], "bench.extra_args": config.bench.extra_args}
+    places |= {
+        "lmcache_controller.command": config.lmcache_controller.command or [],
+        "bench.extra_args": config.bench.extra_args,
+    }
     for place, words in places.items():
         for word in words:
             if _LOST_QUOTES.match(word):
                 reason = f"the word {word} looks like JSON that lost its quotes"
-                yield warning("command", place, " ".join(words), reason, "put single quotes around the JSON, or give a list")
+                yield warning(
+                    "command",
+                    place,
+                    " ".join(words),
+                    reason,
+                    "put single quotes around the JSON, or give a list",
+                )
 
 
 def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -199,7 +251,16 @@ def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
 
 def _unused_role(config: Config, name: str, role: Role) -> Iterable[Problem]:
     fresh = Role(num_nodes=role.num_nodes if role.nodes is None else None)
-    for key in ("nodes", "workers_per_node", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "gpu_ids"):
+    for key in (
+        "nodes",
+        "workers_per_node",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "gpu_ids",
+    ):
         value = getattr(role, key)
         if value != getattr(fresh, key):
-            yield warning("no-effect", f"{name}.{key}", value, f"topology {config.topology} has no role '{name}'")
+            yield warning(
+                "no-effect", f"{name}.{key}", value, f"topology {config.topology} has no role '{name}'"
+            )

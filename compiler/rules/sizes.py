@@ -35,7 +35,11 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
         if count % span:
             reason = f"a {name} worker spans {span} nodes, which does not divide {count}"
             yield error(
-                "worker-larger-than-node", f"{name}.num_nodes", count, reason, f"set {name}.num_nodes={span} or a multiple"
+                "worker-larger-than-node",
+                f"{name}.num_nodes",
+                count,
+                reason,
+                f"set {name}.num_nodes={span} or a multiple",
             )
         if role.workers_per_node > 1:
             reason = f"a {name} worker spans {span} nodes, so a node cannot hold several"
@@ -52,14 +56,29 @@ def gpus_per_node(config: Config, placement: Placement) -> Iterable[Problem]:
     }
     for name, role in config.roles.items():
         if role.world_size <= available < needs[name]:
-            reason = f"{role.workers_per_node} {name} workers of {_product(role)} GPUs need {needs[name]}, a node has {available}"
+            count = role.workers_per_node
+            reason = (
+                f"{count} {name} workers of {_product(role)} GPUs need {needs[name]}, a node has {available}"
+            )
             key = f"{name}.workers_per_node"
-            yield error("gpus-per-node", key, role.workers_per_node, reason, f"at most {available // role.world_size} fit")
+            yield error(
+                "gpus-per-node",
+                key,
+                role.workers_per_node,
+                reason,
+                f"at most {available // role.world_size} fit",
+            )
     total = sum(needs.values())
     if config.topology == "shared" and total > available and max(needs.values()) <= available:
         parts = " + ".join(f"{number} {name}" for name, number in needs.items())
         reason = f"roles on one node need {parts} = {total} GPUs, a node has {available}"
-        yield error("gpus-per-node", "topology", "shared", reason, "lower TP, PP, DP or workers_per_node, or use topology=separate")
+        yield error(
+            "gpus-per-node",
+            "topology",
+            "shared",
+            reason,
+            "lower TP, PP, DP or workers_per_node, or use topology=separate",
+        )
 
 
 def prefill_tp(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -87,12 +106,20 @@ def gpu_ids(config: Config, placement: Placement) -> Iterable[Problem]:
             yield error("gpu-ids", key, ids, reason, f"name {need} GPUs, or leave it out")
         outside = sorted({gpu for gpu in ids if gpu >= available})
         if outside:
-            yield error("gpu-ids", key, ids, f"GPU {outside[0]} is not on a node of {available}", f"use 0 to {available - 1}")
+            yield error(
+                "gpu-ids",
+                key,
+                ids,
+                f"GPU {outside[0]} is not on a node of {available}",
+                f"use 0 to {available - 1}",
+            )
     if config.topology == "shared" and len(given) == 1:
         (name,) = given
         other = "decode" if name == "prefill" else "prefill"
         reason = f"both roles share the nodes, and only {name} names its GPUs"
-        yield error("gpu-ids", f"{name}.gpu_ids", given[name].gpu_ids, reason, f"set {other}.gpu_ids too, or neither")
+        yield error(
+            "gpu-ids", f"{name}.gpu_ids", given[name].gpu_ids, reason, f"set {other}.gpu_ids too, or neither"
+        )
 
 
 def gpu_overlap(config: Config, placement: Placement) -> Iterable[Problem]:

@@ -60,7 +60,7 @@ def load(config: Config, placement: Placement) -> Iterable[Problem]:
         if requests is None and arguments.get("benchmark_duration") is None:
             reason = "neither a request count nor a duration ends the load"
             yield error("load", f"{tool}.request_count", requests, reason, f"set {tool}.request_count=...")
-        if _is_count(requests) and _is_count(concurrency) and requests < concurrency:
+        if _is_count(requests) and _is_count(concurrency) and int(requests or 0) < int(concurrency or 0):
             reason = f"fewer requests than the {concurrency} kept in flight"
             yield error("load", where["request_count"], requests, reason, f"at least {concurrency}")
 
@@ -84,9 +84,20 @@ def gates(config: Config, placement: Placement) -> Iterable[Problem]:
             hint = "write e.g. 'time_to_first_token_ms.p99 <= 200'"
             yield error("gates", key, text, "cannot be read as metric, sign and number", hint)
         elif gate.relative and config.baseline is None:
-            yield error("gates", key, text, "a percentage is relative to a baseline, and there is none", "set baseline=...")
+            yield error(
+                "gates",
+                key,
+                text,
+                "a percentage is relative to a baseline, and there is none",
+                "set baseline=...",
+            )
     if config.objective.metric is not None and config.objective.direction is None:
         hint = "set objective.direction=minimize or maximize"
         yield error("gates", "objective.direction", None, "an objective needs a direction", hint)
     if config.objective.direction is not None and config.objective.metric is None:
-        yield warning("gates", "objective.direction", config.objective.direction, "has no effect without objective.metric")
+        yield warning(
+            "gates",
+            "objective.direction",
+            config.objective.direction,
+            "has no effect without objective.metric",
+        )

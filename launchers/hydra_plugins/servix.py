@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 
 class Launcher(HydraLauncher):
@@ -26,19 +26,17 @@ class Launcher(HydraLauncher):
         """Keeps what Hydra gives; `task_function` is told how the command ended."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        initial_job_idx: int,  # noqa: ARG002  (Hydra's signature)
+    ) -> Sequence[JobReturn]:
         """One JobReturn per point; the exit code of the command goes to `run.py` through its task function."""
         from launchers import command
 
-        outcome = command.execute(self._composer(), job_overrides, self.settings)
-        self.task_function(outcome)  # type: ignore[arg-type]
+        composer = self.hydra_context.composer  # type: ignore[attr-defined]
+        self.task_function(command.execute(composer, job_overrides))
         return []
-
-    def _composer(self) -> Any:
-        from compiler.compose import Composer
-
-        hydra_overrides = OmegaConf.to_container(self.config.hydra.overrides.hydra)
-        return Composer(self.hydra_context.config_loader, hydra_overrides)  # type: ignore[arg-type]
 
 
 class Local(Launcher):

@@ -103,7 +103,7 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
         "phase": phase.name if phase else None,
         "verdict": verdict.status,
         "point_verdict": result.verdict.status,
-        "reasons": "; ".join(verdict.reasons),
+        "reasons": "; ".join(verdict.reasons) or None,
         "tool": result.tool,
         "tool_version": result.tool_version,
         "concurrency": phase.concurrency if phase else None,

@@ -7,6 +7,7 @@ Never does: showing a number that is not valid (`results.csv` has it, with its v
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -16,7 +17,7 @@ from launchers.results.result import PhaseResult, Result, Verdict
 
 NONE = "-"
 NARROWEST_POINT = 12
-MOST_REASONS = 4
+MOST_REASONS = 6
 COLOURS: Mapping[str, str] = {"valid": "green", "invalid": "yellow", "failed": "red"}
 
 
@@ -56,7 +57,7 @@ def metric(name: str) -> Callable[[Row], str]:
 def number(value: float) -> str:
     """At most six characters up to a million; three significant digits at least.
 
-    >>> number(4.675), number(219.66), number(6406.2)
+    >>> number(4.6754), number(219.66), number(6406.2)
     ('4.68', '219.7', '6406')
     """
     size = abs(value)
@@ -128,23 +129,28 @@ def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
     longest = max(map(len, names))
     # Two blanks between columns where they fit, else one.
     gap = 2 if width - sum(sizes) - 2 * len(sizes) >= min(longest, 2 * NARROWEST_POINT) else 1
-    room = max(NARROWEST_POINT, min(longest, width - sum(sizes) - gap * len(sizes)))
+    room = min(longest, max(NARROWEST_POINT, width - sum(sizes) - gap * len(sizes)))
     lines = []
     for name, line in zip(names, cells, strict=True):
         columns = [f"{cell:>{size}}" for cell, size in zip(line, sizes, strict=True)]
-        lines.append((" " * gap).join([f"{clipped(name, room):<{room}}", *columns]).rstrip())
+        lines.append((" " * gap).join([f"{fitted(name, room):<{room}}", *columns]).rstrip())
     return lines
 
 
 def _reasons(found: Sequence[Row], width: int) -> list[str]:
-    """First line of each reason; the rest, such as the end of a log, is in `result.json` and the report."""
+    """Why rows are not valid, wrapped; the end of a log keeps its lines."""
     lines: list[str] = []
     for row in found:
-        told = [reason.split("\n")[0] for reason in row.verdict.reasons]
+        told = list(row.verdict.reasons)
         if len(told) > MOST_REASONS:
             told[MOST_REASONS:] = [f"and {len(told) - MOST_REASONS} more reasons"]
-        lines += [clipped(f"  {_name(row)}: {reason}", width) for reason in told]
-    return ["", *dict.fromkeys(lines)] if lines else []
+        if told:
+            lines += ["", clipped(f"{_name(row)}: {row.verdict.status}", width)]
+        for reason in told:
+            first, *log = reason.splitlines() or [""]
+            lines += textwrap.wrap(first, width, initial_indent="  ", subsequent_indent="    ")
+            lines += [clipped(f"    {line}", width) for line in log]
+    return lines
 
 
 def _name(row: Row) -> str:
@@ -152,10 +158,19 @@ def _name(row: Row) -> str:
     return " ".join(name.split())
 
 
-def clipped(text: str, room: int) -> str:
-    """Text no longer than `room`, its end replaced by an ellipsis where it was longer.
+def fitted(name: str, room: int) -> str:
+    """A point's name in `room` characters: keys lose their path first, then the start goes.
 
-    >>> clipped("aiperf.concurrency=2", 10)
-    'aiperf....'
+    >>> fitted("aiperf.concurrency=2", 16), fitted("aiperf.concurrency=2", 8)
+    ('concurrency=2', '...ncy=2')
     """
+    if len(name) <= room:
+        return name
+    words = (word.partition("=") for word in name.split())
+    brief = " ".join(key.rpartition(".")[2] + equals + value for key, equals, value in words)
+    return brief if len(brief) <= room else "..." + brief[len(brief) + 3 - room :]
+
+
+def clipped(text: str, room: int) -> str:
+    """Text no longer than `room`, its end replaced by an ellipsis where it was longer."""
     return text if len(text) <= room else text[: room - 3] + "..."

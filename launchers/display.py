@@ -1,0 +1,151 @@
+"""What a person sees while a deployment is realised: a live table on a terminal, else one line per event.
+
+Takes events (as `events.EventLog` tells them); gives text on a stream, standard error by default.
+Never does: importing rich before there is a terminal to draw on; drawing more than four times a second.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from compiler.plan import Deployment, Process
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+SHORTEST_PAUSE_S = 0.25
+STYLES: Mapping[str, str] = {"waiting": "dim", "starting": "yellow", "ready": "green", "stopping": "dim"}
+
+Event = Mapping[str, Any]
+
+
+class Display:
+    """A context manager that is called with each event of one deployment."""
+
+    def __init__(self, deployment: Deployment, stream: TextIO | None = None) -> None:
+        self._deployment = deployment
+        self._stream = stream or sys.stderr
+        self._states: dict[str, tuple[str, str]] = {}
+        self._phase = ""
+        self._drawn_at = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Display:
+        if self._stream.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=self._stream)
+            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        self._note(event)
+        text = line(event)
+        if self._live is None:
+            if text is not None:
+                print(f"{event['time'][11:19]} {text}", file=self._stream, flush=True)
+            return
+        if event["event"] in LASTING and text is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        self._draw(urgent=event["event"] not in ("process_start", "process_ready", "process_exit", "probe"))
+
+    def _note(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "deployment_start":
+            self._states = {process.name: ("waiting", "") for process in self._deployment.processes}
+            self._phase = "starting"
+        elif kind in _STATES and event["process"] in self._states:
+            pid = str(event.get("pid") or self._states[event["process"]][1])
+            self._states[event["process"]] = (_STATES[kind](event), pid)
+        elif kind != "process_start":
+            self._phase = line(event) or self._phase
+
+    def _draw(self, urgent: bool) -> None:
+        now = time.monotonic()
+        if self._live is not None and (urgent or now - self._drawn_at >= SHORTEST_PAUSE_S):
+            self._drawn_at = now
+            self._live.update(self._table(), refresh=True)
+
+    def _table(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(self._deployment.name), caption=Text(self._phase), title_justify="left")
+        for column in ("process", "node", "GPUs", "ports", "state", "pid"):
+            table.add_column(column)
+        for process in self._deployment.processes:
+            state, pid = self._states.get(process.name, ("waiting", ""))
+            cells = [process.name, str(process.node), _gpus(process), _ports(process)]
+            table.add_row(*map(Text, cells), Text(state, style=STYLES.get(state, "red")), Text(pid))
+        return table
+
+
+_STATES: Mapping[str, Callable[[Event], str]] = {
+    "process_start": lambda _: "starting",
+    "process_ready": lambda _: "ready",
+    "process_exit": lambda event: "exited" if event["code"] == 0 else f"exit {event['code']}",
+}
+
+LASTING = frozenset({"deployment_ready", "phase_end", "measurement", "deployment_failed", "deployment_stop"})
+"""Events that stay on a terminal above the table."""
+
+
+def line(event: Event) -> str | None:
+    """One event for a person; null for events that only programs need.
+
+    >>> line({"event": "process_ready", "process": "frontend"})
+    'frontend is ready'
+    """
+    shape = _LINES.get(event["event"])
+    return shape(event) if shape is not None else None
+
+
+def _phase_start(event: Event) -> str:
+    asked = [f"{key} {event[key]}" for key in ("concurrency", "requests") if event.get(key) is not None]
+    return f"phase {event['phase']}: load starts" + (f" ({', '.join(asked)})" if asked else "")
+
+
+def _measurement(event: Event) -> str:
+    reasons = event.get("reasons") or ()
+    why = f": {reasons[0].splitlines()[0]}" if reasons else ""
+    return f"point {event['point']}: {event['verdict']}{why}"
+
+
+_LINES: Mapping[str, Callable[[Event], str]] = {
+    "deployment_start": lambda e: f"deployment {e['deployment']}: start {e['run']}",
+    "process_start": lambda e: f"{e['process']} started (pid {e['pid']})",
+    "process_ready": lambda e: f"{e['process']} is ready",
+    "process_exit": lambda e: f"{e['process']} ended ({e['code']})",
+    "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
+    "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
+    "deployment_failed": lambda e: "deployment failed: " + "\n  ".join("\n".join(e["reasons"]).splitlines()),
+    "deployment_stopping": lambda _: "stopping",
+    "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
+    "point_start": lambda e: f"point {e['point']}: attempt {e['attempt']}",
+    "phase_start": _phase_start,
+    "phase_end": lambda e: f"phase {e['phase']}: {e['verdict']} after {e['duration_s']:.1f} s",
+    "measurement": _measurement,
+}
+
+
+def _gpus(process: Process) -> str:
+    return ",".join(map(str, process.gpus)) or "-"
+
+
+def _ports(process: Process) -> str:
+    ranges = (p.port if p.count == 1 else f"{p.port}-{p.port + p.count - 1}" for p in process.ports.values())
+    return " ".join(map(str, ranges))

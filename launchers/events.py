@@ -1,0 +1,52 @@
+"""What happened, one JSON line per event, appended to a file and told to whoever listens.
+
+Takes events from the session and the supervisor; gives `events.jsonl`.
+Never does: holding anything secret. Events carry names, numbers and states, no environments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+class EventLog:
+    """A context manager that is called with each event: `log("process_start", process="frontend", pid=7)`.
+
+    Every line has `event`, `time` (ISO-8601, UTC) and `monotonic_s` (seconds of a clock that never jumps, to
+    subtract from one another), then the event's own fields.
+    """
+
+    def __init__(self, path: Path, listeners: tuple[Listener, ...] = ()) -> None:
+        self._path = path
+        self._listeners = listeners
+        self._file: int | None = None
+
+    def __enter__(self) -> EventLog:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Writes one event. One write per line, so lines of two commands never mix."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = {"event": event, "time": now, "monotonic_s": round(time.monotonic(), 4), **fields}
+        if self._file is not None:
+            os.write(self._file, json.dumps(entry, default=str).encode() + b"\n")
+        for listener in self._listeners:
+            listener(entry)

@@ -1,0 +1,214 @@
+"""This machine as the plan sees it: an address per virtual node, the folders, the programs, the environment.
+
+Takes a plan's late-bound text; gives what can be started here, and the problems that forbid to start it.
+Never does: deciding what is started; writing an environment anywhere (it may hold a token).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compiler import late
+from compiler.errors import Problem, error
+from compiler.plan import Deployment, Phase, Probe, Process, Workload
+from launchers.supervise import Command
+
+SERVIX_DIR = Path(__file__).resolve().parents[1]
+FIRST_NODE = 10
+MOST_NODES = 240
+INSTALL_HINT = "run 'make install', which sets up .venv with everything a local run needs"
+
+INHERITED = frozenset(
+    {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "LD_LIBRARY_PATH"}
+)
+PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})
+INHERITED_PREFIXES = ("LC_", "HF_", "HUGGING_FACE_")
+"""Everything else of the user's environment stays outside: a run means the same in every shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where late-bound names point to on this machine."""
+
+    addresses: tuple[str, ...]
+    """Address of each virtual node."""
+    storage_cache_dir: str | None = None
+    """`system.storage_cache_dir`; null: a folder of the run."""
+
+    def names(self, results_dir: Path) -> dict[str, str]:
+        """Late-bound word -> value, for processes whose results go to `results_dir`."""
+        return {
+            "frontend_node": self.addresses[0],
+            "frontend_ip": self.addresses[0],
+            "results_dir": str(results_dir),
+            "storage_cache_dir": self.storage_cache_dir or str(results_dir / "cache"),
+            "servix_dir": str(SERVIX_DIR),
+            **{f"node:{index}": address for index, address in enumerate(self.addresses)},
+        }
+
+    def command(self, process: Process, results_dir: Path) -> Command:
+        """The process as it is started here; its log goes to `results_dir/logs`."""
+        names = self.names(results_dir)
+        own = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, process.gpus)), **process.env}
+        return Command(
+            name=process.name,
+            argv=tuple(late.bind(word, names) for word in process.argv),
+            env={**self.environment(), **{name: late.bind(value, names) for name, value in own.items()}},
+            workdir=Path(late.bind(process.workdir, names)),
+            log=results_dir / "logs" / f"{process.name}.log",
+            after=process.after,
+            stop=process.stop,
+        )
+
+    def client(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command:
+        """The load generator of one phase, as it is started here."""
+        names = self.names(attempt_dir)
+        inherited = self.environment().items()
+        name = f"{workload.tool}-{phase.name}"
+        return Command(
+            name=name,
+            argv=tuple(late.bind(word, names) for word in phase.argv),
+            env={
+                **{key: value for key, value in inherited if key not in workload.unset_env},
+                **{key: late.bind(value, names) for key, value in workload.env.items()},
+            },
+            workdir=attempt_dir,
+            log=attempt_dir / "logs" / f"{name}.log",
+        )
+
+    def between(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command | None:
+        """The command that runs after `phase`, under bash as its documents say; null where there is none."""
+        if workload.between_command is None:
+            return None
+        text = late.bind(workload.between_command, self.names(attempt_dir))
+        name = f"between-{phase.name}"
+        log = attempt_dir / "logs" / f"{name}.log"
+        return Command(name, ("bash", "-c", text), self.environment(), attempt_dir, log)
+
+    def probe(self, probe: Probe, results_dir: Path) -> Probe:
+        """The probe with its address filled in."""
+        return replace(probe, url=late.bind(probe.url, self.names(results_dir)))
+
+    def environment(self) -> dict[str, str]:
+        """What every process gets from the user's environment, our programs first in PATH."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in INHERITED | CERTIFICATES
+            or name.lower() in PROXIES
+            or name.startswith(INHERITED_PREFIXES)
+        }
+        # Processes have homes of their own; the models the user has downloaded are still those of the user.
+        kept.setdefault("HF_HOME", str(Path("~/.cache/huggingface").expanduser()))
+        for name in ("NO_PROXY", "no_proxy"):
+            # A proxy cannot reach the loopback addresses of this machine.
+            kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.0/8", "localhost", *self.addresses]))
+        path = os.environ.get("PATH", os.defpath)
+        return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{path}"}
+
+
+@contextlib.contextmanager
+def claimed(num_nodes: int, storage_cache_dir: str | None = None) -> Iterator[Host]:
+    """This machine with loopback addresses 127.x.y.10, 127.x.y.11, ... that no other servix uses meanwhile.
+
+    Raises ValueError for more virtual nodes than a subnet holds.
+    """
+    if num_nodes > MOST_NODES:
+        raise ValueError(f"{num_nodes} virtual nodes, at most {MOST_NODES} fit on one machine")
+    while True:
+        subnet = f"127.{16 + secrets.randbelow(239)}.{secrets.randbelow(256)}"
+        with socket.socket(socket.AF_UNIX) as claim:
+            # An abstract name is in the same namespace as the loopback device, and goes with its process.
+            try:
+                claim.bind(f"\0servix-{subnet}")
+            except OSError:
+                continue
+            yield Host(tuple(f"{subnet}.{FIRST_NODE + node}" for node in range(num_nodes)), storage_cache_dir)
+            return
+
+
+def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host) -> list[Problem]:
+    """Everything that can be known to fail before a process is started: ports in use, programs not there."""
+    names, path = host.names(Path()), host.environment()["PATH"]
+    started = [(process.argv, process.name) for process in deployment.processes]
+    started += [(phase.argv, workload.tool) for workload in workloads for phase in workload.phases]
+    # Named after the first that needs it: eight workers miss the same module only once.
+    first = {tuple(late.bind(word, names) for word in argv[:3]): name for argv, name in reversed(started)}
+    missing = [_missing(words, name, path) for words, name in first.items()]
+    return [problem for problem in missing if problem] + list(_taken_ports(deployment, host))
+
+
+def _missing(words: Sequence[str], name: str, path: str) -> Problem | None:
+    program = words[0]
+    if shutil.which(program, path=path) is None:
+        return error("program", name, program, "this program is not installed", INSTALL_HINT)
+    if program == "python" and words[1:2] == ("-m",) and not _has_module(words[2]):
+        return error("program", name, words[2], f"{sys.executable} has no such module", INSTALL_HINT)
+    return None
+
+
+def _has_module(name: str) -> bool:
+    """Whether a module is there, without running any of its packages."""
+    path: Sequence[str] | None = None
+    for index in range(len(parts := name.split("."))):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: index + 1]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
+
+
+def _taken_ports(deployment: Deployment, host: Host) -> Iterator[Problem]:
+    for process in deployment.processes:
+        for name, ports in process.ports.items():
+            for number in range(ports.port, ports.port + ports.count):
+                reason = _why_not(host.addresses[process.node], number)
+                if reason:
+                    what = f"port '{name}' of {process.name} on node {process.node}: {reason}"
+                    yield error("port", _key(process, name), number, what, "choose another port")
+
+
+def _why_not(address: str, port: int) -> str | None:
+    with socket.socket() as probe:
+        # Connections that are only waiting to be forgotten do not count; listeners on all addresses do.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except PermissionError:
+            return "a user may not listen there"
+        except OSError as problem:
+            return f"another program listens there ({problem.strerror})"
+    return None
+
+
+def _key(process: Process, name: str) -> str:
+    """The setting that moves a port."""
+    if process.role == "frontend":
+        return "dynamo.port"
+    if process.name in ("etcd", "nats"):
+        return f"dynamo.{process.name}_port"
+    if process.role == "infrastructure":
+        return "lmcache_controller.ports"
+    return f"backend.ports.{name}.base"
+
+
+def versions() -> Mapping[str, str]:
+    """Releases of what a local run is made of, as they are installed; nothing is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("ai-dynamo", "ai-dynamo-runtime", "aiperf"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "python": sys.version.split()[0]}

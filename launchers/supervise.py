@@ -1,0 +1,333 @@
+"""A graph of operating-system processes: started in order, watched all the time, ended all together.
+
+Takes commands (argv lists, whole environments, log files); gives exits, or `Died` when a process it watches ends.
+Never does: starting a shell, reading a log to decide something, or leaving a process behind: `guard.py` ends what a
+killed servix can no longer end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from compiler.plan import Stop
+from launchers import guard
+from launchers.results.measure import ended
+from launchers.results.tail import tail
+
+T = TypeVar("T")
+KILL_DEADLINE_S = 8.0
+CLIENT_GRACE_S = 2.0
+TAIL_LINES = 20
+
+
+class Tell(Protocol):
+    """Where events go."""
+
+    def __call__(self, event: str, **fields: Any) -> None: ...
+
+
+def _untold(event: str, **fields: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One process as it will be started on this machine: nothing in it is left to bind."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    """The whole environment. It may hold secrets: never written anywhere."""
+    workdir: Path
+    log: Path
+    """Takes standard output and standard error."""
+    after: tuple[str, ...] = ()
+    stop: Stop = field(default_factory=Stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a command that was run to its end came out."""
+
+    code: int | None
+    """Negative for a signal; null: it took too long and was killed."""
+    duration_s: float
+
+
+class Died(Exception):
+    """A process ended, or could not start. The message names it and says how; `tail` is the end of its log."""
+
+    def __init__(self, name: str, code: int | None, log: Path, how: str = "") -> None:
+        self.name = name
+        self.code = code
+        """Exit code, negative for a signal; null when it could not be started."""
+        self.log = log
+        self.tail = tail(log, TAIL_LINES)
+        super().__init__(how or ended(name, code))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What a verdict says: the culprit and how it ended, then the end of its log."""
+        return (str(self), f"end of {self.log.name}:\n{self.tail}") if self.tail else (str(self),)
+
+
+class Left(Exception):
+    """Processes are still alive after KILL and the deadline: the kernel does not let them go."""
+
+
+@dataclass(slots=True)
+class _Child:
+    command: Command
+    process: asyncio.subprocess.Process
+    gone: asyncio.Task[int]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+class Supervisor:
+    """An asynchronous context manager; leaving it ends every process, however it is left.
+
+    Servers (`start`) are watched from their start on: an exit of any of them, with any code, ends every wait.
+    """
+
+    def __init__(self, tell: Tell = _untold) -> None:
+        self.session = secrets.token_hex(8)
+        self._tell = tell
+        self._children: dict[str, _Child] = {}
+        self._groups: dict[int, int] = {}
+        self._death: asyncio.Future[Died] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Supervisor:
+        self._death = asyncio.get_running_loop().create_future()
+        # A session of its own, so that what is sent to ours does not reach it, and nothing that could be secret.
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, f"{self.session}."],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def died(self) -> Died | None:
+        """The first server that ended by itself."""
+        return self._death.result() if self._death is not None and self._death.done() else None
+
+    async def start(self, commands: Sequence[Command], ready: Callable[[Command], Awaitable[None]]) -> None:
+        """Starts servers, each as soon as what it waits for is ready; returns when all are.
+
+        `ready(command)` returns when a started process is ready. Raises Died, or what `ready` raises.
+        """
+        is_ready = {command.name: asyncio.Event() for command in commands}
+
+        async def one(command: Command) -> None:
+            for name in command.after:
+                await is_ready[name].wait()
+            await self._spawn(command, self._server_gone)
+            await ready(command)
+            is_ready[command.name].set()
+            self._tell("process_ready", process=command.name)
+
+        await self.watch(_together([one(command) for command in commands]))
+
+    async def watch(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns. A server that ends cancels it at once and is raised as Died."""
+        if self._death is None:
+            raise RuntimeError("the supervisor is not entered")
+        task = asyncio.ensure_future(work)
+        try:
+            both: set[asyncio.Future[Any]] = {task, self._death}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if self._death.done():
+                raise self._death.result()
+            return await task
+        finally:
+            await _cancelled(task)
+
+    async def run(self, command: Command, timeout_s: float) -> Exit:
+        """Runs a client to its end while the servers are watched.
+
+        A server that ends, the timeout and a cancellation kill the client and all it has started, at once.
+        Raises Died for a server that ended, and for a client that cannot be started.
+        """
+        started = time.monotonic()
+        child = await self.watch(self._spawn(command, self._client_gone))
+        code: int | None = None
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    code = await self.watch(_exit_code(child))
+        finally:
+            # After a natural end, helpers such as Python's resource tracker may finish what they do.
+            grace_s = 0 if code is None else CLIENT_GRACE_S
+            await self._end({child.pid: signal.SIGTERM}, f"{self.session}.{command.name}", grace_s, [child])
+        return Exit(code, time.monotonic() - started)
+
+    async def stop(self) -> None:
+        """Ends everything at once: each process its signal, after the longest grace KILL. Raises Left.
+
+        May be called any number of times, by a cancelled task too: it returns when all is gone.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        await _shielded(self._stopping)
+
+    async def _stop(self) -> None:
+        children = list(self._children.values())
+        grace_s = max((child.command.stop.grace_s for child in children), default=0)
+        signals = {child.pid: _signal(child.command.stop.signal) for child in children}
+        await self._end({**self._groups, **signals}, f"{self.session}.", grace_s, children)
+        # Nothing is left to guard. After a failure above it stays, and tries again when servix ends.
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+
+    async def _spawn(self, command: Command, gone: Callable[[_Child, int], None]) -> _Child:
+        argv = _argv(command)
+        environment = {**command.env, guard.MARKER: f"{self.session}.{command.name}"}
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("ab") as log:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=command.workdir,
+                    start_new_session=True,
+                )
+            except OSError as problem:
+                how = f"{command.name} cannot be started: {problem.strerror}: {problem.filename}"
+                raise Died(command.name, None, command.log, how) from problem
+        child = _Child(command, process, asyncio.create_task(process.wait()))
+        child.gone.add_done_callback(lambda task: None if task.cancelled() else gone(child, task.result()))
+        self._children[command.name] = child
+        self._remember(child.pid)
+        self._tell("process_start", process=command.name, pid=child.pid)
+        return child
+
+    def _server_gone(self, child: _Child, code: int) -> None:
+        self._client_gone(child, code)
+        if self._stopping is None and self._death is not None and not self._death.done():
+            self._death.set_result(Died(child.command.name, code, child.command.log))
+
+    def _client_gone(self, child: _Child, code: int) -> None:
+        self._tell("process_exit", process=child.command.name, pid=child.pid, code=code)
+
+    async def _end(
+        self, groups: Mapping[int, int], marker: str, grace_s: float, children: Sequence[_Child]
+    ) -> None:
+        ending = guard.Ending(marker, groups, grace_s)
+        give_up_at = time.monotonic() + grace_s + KILL_DEADLINE_S
+        pause = 0.005
+        while ending.step():
+            if time.monotonic() > give_up_at:
+                raise Left(f"processes of session {self.session} survive KILL")
+            waiting = [child.gone for child in children if not child.gone.done()]
+            await (asyncio.wait(waiting, timeout=pause) if waiting else asyncio.sleep(pause))
+            pause = min(2 * pause, 0.05)
+        # Dead, but not yet reaped.
+        await asyncio.gather(*(child.gone for child in children))
+        for child in children:
+            self._children.pop(child.command.name, None)
+        for pid in groups:
+            self._forget(pid)
+
+    def _remember(self, pid: int) -> None:
+        self._groups[pid] = signal.SIGTERM
+        self._write(f"+{pid}\n")
+
+    def _forget(self, pid: int) -> None:
+        # A number that is free again may become somebody else's.
+        self._groups.pop(pid, None)
+        self._write(f"-{pid}\n")
+
+    def _write(self, line: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.write(self._guard.stdin.fileno(), line.encode())
+
+
+def _signal(name: str) -> int:
+    return signal.Signals[f"SIG{name.removeprefix('SIG')}"]
+
+
+def _argv(command: Command) -> list[str]:
+    """The command, told by the kernel when servix dies: a second line, should the guardian be gone too."""
+    program = shutil.which(command.argv[0], path=command.env.get("PATH", os.defpath))
+    if program is None:
+        how = f"{command.name} cannot be started: '{command.argv[0]}' is not in its PATH"
+        raise Died(command.name, None, command.log, how)
+    return [*_parent_death_prefix(), program, *command.argv[1:]]
+
+
+@functools.cache
+def _parent_death_prefix() -> tuple[str, ...]:
+    # util-linux knows it since 2.33; a preexec function would make every start slower and is not safe with threads.
+    prefix = ("setpriv", "--pdeathsig", "TERM", "--")
+    with contextlib.suppress(OSError):
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False, timeout=5).returncode == 0:
+            return (shutil.which(prefix[0]) or prefix[0], *prefix[1:])
+    return ()
+
+
+async def _exit_code(child: _Child) -> int:
+    return await asyncio.shield(child.gone)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Everything at the same time; the first that fails cancels the rest and is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _cancelled(task: asyncio.Future[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    elif not task.cancelled():
+        task.exception()  # asked for, so that asyncio does not complain about it
+
+
+async def _shielded(task: asyncio.Task[None]) -> None:
+    """Waits for `task` to its end, whatever happens to the waiting task meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as problem:
+            if task.cancelled():
+                raise
+            cancelled = problem
+    if cancelled is not None:
+        raise cancelled
+    task.result()
