@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from compiler.compose import Composer
-from compiler.errors import NOTHING, Problem, error, format_problem
+from compiler.errors import Problem, error, format_problem
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
+from launchers.refusal import PROBLEMS, refuse
 
 if TYPE_CHECKING:
     from launchers.store import Store
 
-OK, FAULT, PROBLEMS, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAULT, INTERRUPTED = 0, 1, 130
 
 REALISED_BY: Mapping[str, str] = {"local": "launchers.local"}
 """Kind of system -> module whose `realise` makes plans true there."""
@@ -49,8 +50,7 @@ def execute(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> int:
     if asked.action == "plan":
         return _show_plan(plan, asked)
     problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
-    _tell([problem], sys.stderr)
-    return PROBLEMS
+    return refuse([problem])
 
 
 def compiled(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> Plan:
@@ -104,11 +104,6 @@ def _tell_all(plan: Plan, stream: TextIO) -> None:
         print(f"{problem.level}: {format_problem(problem)}{points}", file=stream)
 
 
-def _tell(problems: Sequence[Problem], stream: TextIO) -> None:
-    for problem in problems:
-        print(f"{problem.level}: {format_problem(problem)}", file=stream)
-
-
 def _with_status(plan: Plan, store: Store) -> Plan:
     """The plan with the state of every point in the store."""
     points = [
@@ -149,8 +144,7 @@ def _run(plan: Plan, asked: Asked) -> int:
     kind = plan.points[0].config["system"]["kind"]
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
-        _tell([error("system", "system.kind", kind, reason, "use action=plan, or system=local")], sys.stderr)
-        return PROBLEMS
+        return refuse([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
     realise = import_module(REALISED_BY[kind]).realise
     return run.run(plan, realise, asked.output_dir, asked.format, asked.arguments)
 
@@ -160,10 +154,3 @@ def _summary(plan: Plan) -> str:
     count = sum(problem.level == "error" for problem, _ in told_once(plan))
     problems = "1 problem" if count == 1 else f"{count} problems"
     return problems if len(plan.points) == 1 else f"{problems} in {wrong} of {len(plan.points)} points"
-
-
-def refuse(problems: Sequence[Problem]) -> int:
-    """Tells problems that were found before any point could be compiled."""
-    _tell(problems or [error("unknown", "", NOTHING, "the configuration cannot be read")], sys.stderr)
-    print("nothing was started", file=sys.stderr)
-    return PROBLEMS

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 SHORTEST_PAUSE_S = 0.25
+SHOWN_LINES = 5
 STYLES: Mapping[str, str] = {"waiting": "dim", "starting": "yellow", "ready": "green", "stopping": "dim"}
 
 Event = Mapping[str, Any]
@@ -125,6 +126,15 @@ def _measurement(event: Event) -> str:
     return f"point {event['point']}: {event['verdict']}{why}"
 
 
+def _failed(event: Event) -> str:
+    """Every reason; of the quoted log only the end, the rest is in the result."""
+    lines = ["deployment failed"]
+    for reason in event["reasons"]:
+        first, *quoted = str(reason).splitlines()
+        lines += [first, *(f"  {text}" for text in quoted[-SHOWN_LINES:])]
+    return "\n  ".join(lines)
+
+
 _LINES: Mapping[str, Callable[[Event], str]] = {
     "deployment_start": lambda e: f"deployment {e['deployment']}: start {e['run']}",
     "process_start": lambda e: f"{e['process']} started (pid {e['pid']})",
@@ -132,7 +142,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "process_exit": lambda e: f"{e['process']} ended ({e['code']})",
     "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
     "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
-    "deployment_failed": lambda e: "deployment failed: " + "\n  ".join("\n".join(e["reasons"]).splitlines()),
+    "deployment_failed": _failed,
     "deployment_stopping": lambda _: "stopping",
     "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
     "point_start": lambda e: f"point {e['point']}: attempt {e['attempt']}",

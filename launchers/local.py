@@ -14,22 +14,15 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from compiler.errors import Problem, format_problem
+from compiler.errors import Problem
 from compiler.plan import Deployment, Point
 from compiler.sweep import Group
 from launchers import session
 from launchers.display import Display
 from launchers.events import EventLog
 from launchers.host import claimed, preflight
+from launchers.refusal import Unfit
 from launchers.store import Busy, Lock, Store
-
-
-class Unfit(Exception):
-    """This machine cannot run it, and nothing was started: `problems` says why."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(format_problem(problem) for problem in problems))
-        self.problems = tuple(problems)
 
 
 def realise(groups: Sequence[Group], store: Store) -> None:

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from compiler.compose import Composer, composer, composition_problem
 from compiler.errors import error
 from launchers import command
+from launchers.refusal import refuse
 
 DEBUG = "SERVIX_DEBUG"
 """Environment variable that shows the traceback behind a message."""
@@ -41,7 +42,7 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as exception:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        return command.refuse([composition_problem(exception)])
+        return refuse([composition_problem(exception)])
     except KeyboardInterrupt:
         return command.INTERRUPTED
     except BrokenPipeError:
@@ -65,26 +66,24 @@ def _is_hydras_own(parsed: argparse.Namespace) -> bool:
 
 
 def _never(_: DictConfig) -> None:
-    raise SystemExit(
-        command.refuse([error("command-line", "", "", "this combination of options runs nothing")])
-    )
+    raise SystemExit(refuse([error("command-line", "", "", "this combination of options runs nothing")]))
 
 
 def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
     extra = Path(parsed.config_dir) if parsed.config_dir else None
     if extra is not None and not extra.is_dir():
         reason = "is not a folder"
-        return command.refuse(
-            [error("config-dir", "--config-dir", str(extra), reason, "name a folder with groups")]
-        )
+        return refuse([error("config-dir", "--config-dir", str(extra), reason, "name a folder with groups")])
     exit_codes: list[int] = []
     with composer(config_dir, extra, parsed.overrides) as ours:
         master = ours.master(parsed.overrides)
         if str(master.hydra.mode) != "RunMode.MULTIRUN":
             reason = "every run goes through a launcher, and only MULTIRUN does"
-            return command.refuse(
-                [error("mode", "hydra.mode", str(master.hydra.mode), reason, "leave it alone")]
-            )
+            return refuse([error("mode", "hydra.mode", str(master.hydra.mode), reason, "leave it alone")])
+        if master.hydra.sweeper.get("max_batch_size") is not None:
+            value, key = master.hydra.sweeper.max_batch_size, "hydra.sweeper.max_batch_size"
+            reason = "batches would hide from each other which points share a deployment"
+            return refuse([error("batch-size", key, value, reason, "leave it out")])
         sweeper = Plugins.instance().instantiate_sweeper(
             config=master,
             hydra_context=Context(ours),

@@ -119,9 +119,15 @@ def _points(points: Sequence[Point]) -> Iterator[str]:
     yield f"  {'point'.ljust(width)}  status   digest      overrides"
     for point in points[:MOST_POINTS]:
         short = digest.short(point.digest) if point.digest else "-"
-        yield f"  {point.name.ljust(width)}  {point.status:<7}  {short:<10}  {' '.join(point.overrides)}".rstrip()
+        yield f"  {point.name.ljust(width)}  {point.status:<7}  {short:<10}  {_overrides(point)}".rstrip()
     if len(points) > MOST_POINTS:
         yield f"  ... and {len(points) - MOST_POINTS} more points (format=json shows all)"
+
+
+def _overrides(point: Point) -> str:
+    """What makes the point: without what only says what to do with it."""
+    about_command = ("action=", "format=", "output_dir=")
+    return " ".join(text for text in point.overrides if not text.startswith(about_command))
 
 
 def _on(deployment: Deployment, node: int) -> list[Process]:

@@ -19,6 +19,7 @@ from compiler.emit import emit
 from compiler.plan import Plan, Point
 from compiler.sweep import Group, group
 from launchers import gates
+from launchers.refusal import Unfit, refuse
 from launchers.results import report, table
 from launchers.results.frame import csv_text
 from launchers.results.result import Result
@@ -54,6 +55,8 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
             store.write_deployment(held.deployment, emit(held.deployment, plan.points))
         try:
             realise(groups, store)
+        except Unfit as unfit:
+            return refuse(unfit.problems)
         except KeyboardInterrupt:
             interrupted = True
     seen = [Seen(point, _look(plan, store, point), key in done) for key, point in distinct.items()]

@@ -63,6 +63,8 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     """Why points are left; empty when none is."""
     was_ready: bool = False
+    durations_s: dict[str, float] = field(default_factory=dict)
+    """Stages of a stack that did not become ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,9 @@ async def realise(
             break
         # Said again by every point that could not be measured any more.
         reasons = (f"not measured: the stack died {1 + deployment.max_restarts} times", *reasons)
-    return results + [_unmeasured(job, point, reasons) for point in waiting]
+    return results + [
+        _unmeasured(job, point, reasons, outcome.durations_s, len(waiting)) for point in waiting
+    ]
 
 
 async def _one_start(job: Job, points: Sequence[Point]) -> Outcome:
@@ -112,6 +116,8 @@ async def _one_start(job: Job, points: Sequence[Point]) -> Outcome:
     stop_s = time.monotonic() - started
     job.tell("deployment_stop", run=results_dir.name, duration_s=round(stop_s, 3))
     outcome.results = [_with_costs(job, result, stop_s, len(outcome.results)) for result in outcome.results]
+    if not outcome.was_ready:
+        outcome.durations_s = {**stack.durations_s, "stop": stop_s}
     for point, result in zip(points, outcome.results, strict=False):
         job.store.write_result(job.deployment, point, result)
     return outcome
@@ -150,8 +156,10 @@ async def _become_ready(job: Job, stack: Stack) -> None:
         if probe is not None:
             await _seen(job, stack, command.name, probe, left_s())
 
-    await stack.supervisor.start(commands, ready)
-    stack.durations_s["start"] = time.monotonic() - begun
+    try:
+        await stack.supervisor.start(commands, ready)
+    finally:
+        stack.durations_s["start"] = time.monotonic() - begun
     for probe in deployment.ready:
         await stack.supervisor.watch(_seen(job, stack, "deployment", probe, left_s()))
     stack.durations_s["ready"] = time.monotonic() - begun - stack.durations_s["start"]
@@ -267,10 +275,13 @@ async def _healthy(job: Job, stack: Stack, workload: Workload) -> None:
             await stack.supervisor.watch(look)
 
 
-def _unmeasured(job: Job, point: Point, reasons: tuple[str, ...]) -> Result:
-    """The failed result of a point that no stack was there for."""
+def _unmeasured(
+    job: Job, point: Point, reasons: tuple[str, ...], durations_s: Mapping[str, float], sharing: int
+) -> Result:
+    """The failed result of a point that no stack was there for, with its share of what was tried."""
     attempt = job.store.new_attempt(job.deployment, point)
-    result = _result(job, point, attempt.number, Measured((), reasons), {}, _now())
+    result = _result(job, point, attempt.number, Measured((), reasons), durations_s, _now())
+    result = _with_costs(job, result, 0.0, sharing)
     job.store.write_result(job.deployment, point, result)
     job.tell("measurement", point=point.name, attempt=attempt.number, verdict="failed", reasons=reasons)
     return result

@@ -164,7 +164,7 @@ def test_the_pandas_table_is_the_csv(tmp_path: Path) -> None:
     found = load(tmp_path)
     assert list(found["trial"]) == [1, 1]
     assert found["output_token_throughput_per_s"].dtype == float
-    again = pd.read_csv(io.StringIO(csv_text(store.results())))
+    again = pd.read_csv(io.StringIO(csv_text(store.results())), float_precision="round_trip")
     pd.testing.assert_frame_equal(found, again, check_dtype=False, check_exact=True)
     assert frame([]).empty
 
