@@ -163,12 +163,15 @@ class Composer:
 
     def _parsed(self, text: str) -> tuple[Override | None, Problem | None]:
         try:
-            return self._parser.parse_override(text), None
+            override = self._parser.parse_override(text)
+            if override.key_or_group:
+                return override, None
+            reason = "has no key"
         except (HydraException, OmegaConfBaseException) as exception:
-            key = text.partition("=")[0].lstrip("+~")
             reason = f"cannot be read as an override ({_sentence(exception)})"
-            hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
-            return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
+        key = text.partition("=")[0].lstrip("+~")
+        hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
+        return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
 
     def _is_group(self, override: Override) -> bool:
         key = override.key_or_group
@@ -342,7 +345,7 @@ def _unresolved(node: Any, key: str) -> Iterator[Problem]:
         return
     try:
         if node._is_interpolation():
-            node._dereference_node(throw_on_resolution_failure=True)
+            node._dereference_node()
     except (OmegaConfBaseException, RecursionError) as exception:
         reason = "the interpolation names a key that does not exist"
         if isinstance(exception, InterpolationResolutionError) and "not found" not in str(exception):

@@ -82,17 +82,18 @@ class Display:
             self._live.update(self._table(), refresh=True)
 
     def _table(self) -> RenderableType:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self._deployment.name), caption=Text(self._phase), title_justify="left")
+        table = Table()
         for column in ("process", "node", "GPUs", "ports", "state", "pid"):
             table.add_column(column)
         for process in self._deployment.processes:
             state, pid = self._states.get(process.name, ("waiting", ""))
             cells = [process.name, str(process.node), _gpus(process), _ports(process)]
             table.add_row(*map(Text, cells), Text(state, style=STYLES.get(state, "red")), Text(pid))
-        return table
+        return Group(Text(self._deployment.name, style="bold"), table, Text(self._phase))
 
 
 _STATES: Mapping[str, Callable[[Event], str]] = {

@@ -33,7 +33,8 @@ DEBUG = "SERVIX_DEBUG"
 
 def main(config_dir: Path, arguments: Sequence[str]) -> int:
     """Runs one command; gives its exit code."""
-    parsed = get_args_parser().parse_args(list(arguments))
+    # Intermixed, so that options may stand between overrides.
+    parsed = get_args_parser().parse_intermixed_args(list(arguments))
     try:
         if _is_hydras_own(parsed):
             hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()

@@ -71,7 +71,7 @@ async def look(probe: Probe, timeout_s: float) -> Seen:
         return Seen(False, f"no answer within {timeout_s:.1f} s")
     except ConnectionRefusedError:
         return Seen(False, SILENCE)
-    except (OSError, ValueError, asyncio.IncompleteReadError) as problem:
+    except (OSError, EOFError, ValueError, IndexError, asyncio.LimitOverrunError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         return Seen(False, f"no answer ({reason or type(problem).__name__})")
     if status != 200:

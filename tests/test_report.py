@@ -15,7 +15,7 @@ from results_data import deployment, digest, measured, point, result
 
 from launchers.results import Result, Verdict
 from launchers.results.chart import chart, steps
-from launchers.results.frame import csv_text, frame, load, rows
+from launchers.results.frame import csv_text, frame, labels, load, rows
 from launchers.results.report import report_html
 from launchers.results.table import fitted, print_table, table_text
 from launchers.store import Store
@@ -284,3 +284,21 @@ def test_a_chart_stays_inside_its_frame() -> None:
     assert all(62 <= x <= 446 and 14 <= y <= 220 for x, y in places)
     assert chart("t", "x", "y", {"a": [(1, 10.0)], "b": [(1, 20.0)]}) is None
     assert chart("t", "x", "y", {"a": [(1, 0.0), (2, 0.0)]}) is not None
+
+
+def test_points_of_one_table_have_names_that_differ() -> None:
+    same = [result(), result(point_digest=digest("b"), deployment_name="shared-vllm")]
+    assert labels(same) == ["separate-vllm aiperf.concurrency=2", "shared-vllm aiperf.concurrency=2"]
+    typed = [
+        result(point_name="p"),
+        result(point_name="p", point_digest=digest("b"), overrides=("trial=2", "action=run")),
+    ]
+    assert labels(typed) == ["aiperf.concurrency=2", "trial=2"]
+    alike = [result(), result(point_digest=digest("b"))]
+    assert labels(alike) == ["aiperf.concurrency=2 aaaaaaaaaa", "aiperf.concurrency=2 bbbbbbbbbb"]
+    assert labels([]) == []
+
+
+def test_overrides_about_the_command_are_no_columns() -> None:
+    found = rows([result(overrides=("output_dir=/x", "hydra.mode=RUN", "format=json", "++trial=3"))])
+    assert not {"output_dir", "hydra.mode", "format"} & set(found[0])

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compiler.digest import short
 from launchers.results.result import SEVERITY, PhaseResult, Result, Verdict
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ MAIN_METRICS = (
     "request_throughput_per_s",
 )
 """First among the metrics of a row; the others follow by name."""
+
+
+ABOUT_THE_COMMAND = ("action", "format", "output_dir")
+"""Keys of overrides that no number depends on."""
 
 
 def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
@@ -80,8 +85,32 @@ def row_verdict(result: Result, phase: PhaseResult | None) -> Verdict:
 
 
 def overridden_keys(results: Sequence[Result]) -> list[str]:
-    """Every key that some point overrides, in the order they were typed."""
-    return list(dict.fromkeys(key for result in results for key, _ in map(_split, result.overrides)))
+    """Every key that some point overrides and that can change a number, in the order they were typed."""
+    return list(dict.fromkeys(_split(word)[0] for result in results for word in settings(result)))
+
+
+def settings(result: Result) -> list[str]:
+    """Overrides of a point without those that only say what to do with it (`output_dir`, `action`, ...)."""
+    return [
+        word for word in result.overrides if not _split(word)[0].startswith(("hydra", *ABOUT_THE_COMMAND))
+    ]
+
+
+def labels(results: Sequence[Result]) -> list[str]:
+    """A name per result that tells the points apart: the shortest kind that does.
+
+    The point's own; with its deployment's; its overrides; at last, with its short digest.
+    """
+    kinds = (
+        [result.point_name for result in results],
+        [f"{result.deployment_name} {result.point_name}" for result in results],
+        [" ".join(settings(result)) or result.point_name for result in results],
+    )
+    points = [(result.point_digest, result.attempt) for result in results]
+    for kind in kinds:
+        if len(set(zip(kind, points, strict=True))) == len(set(kind)):
+            return kind
+    return [f"{name} {short(digest)}" for name, (digest, _) in zip(kinds[0], points, strict=True)]
 
 
 def value_of(result: Result, key: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from compiler.digest import short as digest_short
 from launchers.results.chart import Chart, chart
+from launchers.results.frame import settings
 from launchers.results.result import SEVERITY, Result
 from launchers.results.table import NONE, Row, concurrency, metric, requests, table_rows
 
@@ -48,6 +49,8 @@ class Line:
     """One row of the report's table."""
 
     point: str
+    settings: str
+    """Its overrides, unless they are its name."""
     phase: str | None
     status: str
     reasons: Sequence[str]
@@ -97,7 +100,7 @@ def charts(found: Sequence[Row]) -> list[Chart]:
 
 def _series(row: Row) -> tuple[str, ...]:
     """What has to be the same on one line. Two tools measure differently (ai-dynamo/aiperf#339)."""
-    others = [word for word in row.result.overrides if not word.lstrip("+").startswith(CONCURRENCY)]
+    others = [word for word in settings(row.result) if not word.lstrip("+").startswith(CONCURRENCY)]
     return (row.result.deployment_digest, row.result.tool, *others)
 
 
@@ -111,8 +114,10 @@ def _series_names(found: Sequence[Row]) -> dict[tuple[str, ...], str]:
 
 
 def _line(row: Row) -> Line:
+    typed = " ".join(settings(row.result))
     return Line(
         point=row.point,
+        settings="" if typed == row.point else typed,
         phase=row.phase,
         status=row.verdict.status,
         reasons=row.verdict.reasons,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from launchers.results.frame import row_verdict
+from launchers.results.frame import labels, row_verdict
 from launchers.results.result import PhaseResult, Result, Verdict
 
 NONE = "-"
@@ -26,6 +26,7 @@ class Row:
     """One line of the table."""
 
     point: str
+    """A name that no other point of the table has."""
     phase: str | None
     """Null where the point has one phase only."""
     verdict: Verdict
@@ -36,11 +37,12 @@ class Row:
 def table_rows(results: Iterable[Result]) -> list[Row]:
     """One row per point and phase, in the order given."""
     found: list[Row] = []
-    for result in results:
+    given = list(results)
+    for label, result in zip(labels(given), given, strict=True):
         several = len(result.phases) > 1
         for phase in result.phases or (None,):
             name = phase.name if phase and several else None
-            found.append(Row(result.point_name, name, row_verdict(result, phase), result, phase))
+            found.append(Row(label, name, row_verdict(result, phase), result, phase))
     return found
 
 

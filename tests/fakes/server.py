@@ -1,6 +1,7 @@
 """A small server that can be told to misbehave: slow, dying, deaf to TERM, with children that run away.
 
-Answers like Dynamo's frontend: /health with instances, /v1/models, /v1/chat/completions. Nothing listens without --port.
+Answers like Dynamo's frontend: /health with instances, /v1/models, /v1/chat/completions. Without --port
+nothing listens.
 """
 
 import argparse
@@ -76,6 +77,11 @@ def answer(options: argparse.Namespace) -> type[http.server.BaseHTTPRequestHandl
     return Answer
 
 
+def serve(options: argparse.Namespace) -> None:
+    time.sleep(options.slow)
+    http.server.ThreadingHTTPServer((options.host, options.port), answer(options)).serve_forever()
+
+
 def main() -> None:
     options = arguments()
     if options.ignore_term:
@@ -90,10 +96,7 @@ def main() -> None:
         overwrite_environment()
     print(f"{options.name}: hello", flush=True)
     if options.port:
-        time.sleep(options.slow)
-        http.server.ThreadingHTTPServer.request_queue_size = 64
-        server = http.server.ThreadingHTTPServer((options.host, options.port), answer(options))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=serve, args=(options,), daemon=True).start()
     started = time.monotonic()
     while options.die_after is None or time.monotonic() - started < options.die_after:
         if options.die_if and options.die_if.exists():

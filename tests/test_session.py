@@ -1,0 +1,379 @@
+"""A session with real processes: fake servers on virtual nodes, and a load generator that leaves recorded reports."""
+
+import asyncio
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compiler.errors import format_problem
+from compiler.plan import Deployment, Node, Phase, Point, Port, Probe, Process, Stop, Workload
+from compiler.sweep import Group
+from launchers import local, session
+from launchers.display import Display
+from launchers.events import EventLog
+from launchers.host import Host, claimed, preflight
+from launchers.results.result import Result
+from launchers.store import Store
+from tests.fakes.processes import FOLDER, alive, wait_until
+
+REPORT = "{servix_dir}/tests/data/aiperf_healthy"
+PORT = 18090
+URL = f"http://{{node:0}}:{PORT}"
+
+
+def process(name: str, node: int, *options: str, **more: Any) -> Process:
+    words = ("python", "{servix_dir}/tests/fakes/server.py", "--name", f"{{results_dir}}/{name}")
+    defaults: dict[str, Any] = {
+        "role": "frontend" if name == "frontend" else "decode",
+        "worker": None,
+        "gpus": (node,),
+        "env": {"MARK": "{node:1} {{node:1}}"},
+        "ports": {"http": Port(PORT)},
+        "image": None,
+        "mounts": (),
+        "workdir": "{results_dir}/work",
+        "after": (),
+        "ready": Probe("http", f"http://{{node:{node}}}:{PORT}/health"),
+        "stop": Stop("TERM", 1.0),
+    }
+    argv = (*words, "--host", f"{{node:{node}}}", "--port", str(PORT), *options)
+    return Process(name=name, node=node, argv=argv, **{**defaults, **more})
+
+
+def deployment(*processes: Process, **more: Any) -> Deployment:
+    defaults: dict[str, Any] = {
+        "ready": (
+            Probe("instances", f"{URL}/health", counts={"backend": 1}),
+            Probe("completion", f"{URL}/v1/chat/completions", model="m"),
+        ),
+        "ready_timeout_s": 10.0,
+        "max_restarts": 1,
+    }
+    return Deployment(
+        digest="d1-0123456789abcdef",
+        name="fake",
+        topology="separate",
+        backend="vllm",
+        engine="mocker",
+        model="m",
+        system="local",
+        gpu="virtual",
+        num_nodes=2,
+        gpus_per_node=8,
+        nodes=(Node(0, None), Node(1, None)),
+        idle_gpus=(),
+        processes=processes or (frontend(), process("decode-0", 1)),
+        metrics_urls=(),
+        lmcache={"path": "{results_dir}/cache"},
+        storage_cache_dir=None,
+        versions={},
+        **{**defaults, **more},
+    )
+
+
+def frontend(*options: str) -> Process:
+    return process("frontend", 0, "--instances", "backend=1", *options)
+
+
+def phase(name: str, *options: str, report: str = REPORT, timeout_s: float = 20) -> Phase:
+    words = (
+        "python",
+        "{servix_dir}/tests/fakes/client.py",
+        "--artifact-dir",
+        f"{{results_dir}}/artifacts/{name}",
+    )
+    return Phase(name, (*words, "--report", report, *options), f"artifacts/{name}", 20, 4, 32, timeout_s)
+
+
+def point(number: int, *phases: Phase, **more: Any) -> Point:
+    defaults: dict[str, Any] = {
+        "between_command": None,
+        "between_timeout_s": 5.0,
+        "health_check": True,
+        "continue_on_failure": False,
+    }
+    workload = Workload(
+        tool="aiperf",
+        version="0.13.0",
+        phases=phases or (phase("main"),),
+        env={},
+        unset_env=("HF_HUB_OFFLINE",),
+        max_error_rate=0.0,
+        output_length_tolerance=0.1,
+        trial=1,
+        **{**defaults, **more},
+    )
+    return Point(
+        f"point-{number}", (f"n={number}",), f"p1-{number:08x}01234567", "d1-0123456789abcdef", workload, {}
+    )
+
+
+def realise(folder: Path, stack: Deployment, *points: Point) -> tuple[list[Result], list[dict[str, Any]]]:
+    """Results and events of one session."""
+    store = Store(folder / "outputs")
+    path = folder / "events.jsonl"
+
+    async def main() -> list[Result]:
+        with EventLog(path) as tell:
+            return await session.realise(stack, points, store, partial(claimed, 2), tell)
+
+    results = asyncio.run(main())
+    assert not alive(str(folder))
+    for given, result in zip(points, results, strict=True):
+        assert store.result(stack, given) == result
+    return results, [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def count(events: list[dict[str, Any]], event: str) -> int:
+    return sum(entry["event"] == event for entry in events)
+
+
+def test_one_start_serves_all_points(tmp_path: Path) -> None:
+    results, events = realise(tmp_path, deployment(), point(1), point(2), point(3))
+    assert [result.verdict.status for result in results] == ["valid"] * 3
+    assert (count(events, "deployment_start"), count(events, "measurement")) == (1, 3)
+    assert set(results[0].durations_s) == {"start", "ready", "phases", "stop"}
+    assert results[0].node_seconds == results[0].gpu_seconds > 0
+    assert results[0].ran["versions"].keys() >= {"python"}
+    assert {"event", "time", "monotonic_s"} <= events[0].keys()
+
+
+def test_folders_names_and_environment_are_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_very-secret")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("UNRELATED", "stays outside")
+    stack = deployment()
+    with claimed(2) as host:
+        command = host.command(stack.processes[1], tmp_path)
+        client = host.client(point(1).workload, phase("main"), tmp_path)  # type: ignore[arg-type]
+    assert command.env["MARK"] == f"{host.addresses[1]} {{node:1}}"
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert command.env["HF_TOKEN"] == "hf_very-secret"
+    assert "UNRELATED" not in command.env
+    assert (command.env["HF_HUB_OFFLINE"], "HF_HUB_OFFLINE" in client.env) == ("1", False)
+    assert "secret" not in repr(command)
+    realise(tmp_path, stack, point(1))
+    attempt = next(tmp_path.glob("outputs/store/*/*/attempts/1"))
+    assert (attempt / "deployment" / "logs" / "decode-0.log").is_file()
+    assert (attempt / "deployment" / "lmcache.yaml").read_text().count(str(tmp_path)) == 1
+    assert not (attempt / "deployment").readlink().is_absolute()
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and b"very-secret" in path.read_bytes()]
+    assert written == []
+
+
+def test_phases_run_in_order_with_a_command_between(tmp_path: Path) -> None:
+    between = 'for word in one two; do echo $word; done >> "{results_dir}/order"'
+    phases = (phase("a"), phase("b"), phase("c"))
+    results, _ = realise(tmp_path, deployment(), point(1, *phases, between_command=between))
+    assert [one.name for one in results[0].phases] == ["a", "b", "c"]
+    order = next(tmp_path.glob("outputs/store/*/*/attempts/1/order"))
+    assert order.read_text() == "one\ntwo\n" * 2
+
+
+FAILING = [
+    (
+        "bad phase",
+        (phase("a", report="{servix_dir}/tests/data/aiperf_killed"), phase("b")),
+        {},
+        "phases not run after",
+    ),
+    (
+        "no report",
+        (phase("a", "--code", "1", report="{servix_dir}/config"),),
+        {},
+        "aiperf exited with code 1",
+    ),
+    ("exit code", (phase("a", "--code", "5"),), {}, "aiperf exited with code 5, although it left a report"),
+    (
+        "too long",
+        (phase("a", "--takes", "60", timeout_s=0.5),),
+        {},
+        "aiperf took longer than 0.5 s and was killed",
+    ),
+    ("between", (phase("a"), phase("b")), {"between_command": "exit 4"}, "between-a exited with code 4"),
+]
+
+
+@pytest.mark.parametrize(
+    ("phases", "more", "said"), [row[1:] for row in FAILING], ids=[row[0] for row in FAILING]
+)
+def test_a_phase_that_fails(
+    tmp_path: Path, phases: tuple[Phase, ...], more: dict[str, Any], said: str
+) -> None:
+    results, _ = realise(tmp_path, deployment(), point(1, *phases, **more))
+    assert not results[0].verdict.valid
+    assert any(said in reason for reason in results[0].verdict.reasons), results[0].verdict
+    assert len(results[0].phases) == 1
+
+
+def test_continue_on_failure_runs_the_other_phases(tmp_path: Path) -> None:
+    phases = (phase("a", report="{servix_dir}/config"), phase("b"))
+    results, _ = realise(tmp_path, deployment(), point(1, *phases, continue_on_failure=True))
+    assert [one.verdict.status for one in results[0].phases] == ["failed", "valid"]
+    assert results[0].verdict.status == "failed"
+
+
+def test_a_server_that_dies_is_named_and_the_other_points_get_a_fresh_stack(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
+    deadly = phase("main", "--takes", "20", "--touch", str(fatal))
+    deadly = replace(deadly, argv=(*deadly.argv[:-3], "1", *deadly.argv[-2:]))
+    results, events = realise(tmp_path, stack, point(1), point(2, deadly), point(3))
+    assert [result.verdict.status for result in results] == ["valid", "failed", "valid"]
+    assert results[1].verdict.reasons[0] == "decode-0 exited with code 3"
+    assert results[1].verdict.reasons[1].endswith("last words")
+    assert count(events, "deployment_start") == 2
+
+
+def test_restarts_are_bounded(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend("--die-if", str(fatal)), process("decode-0", 1))
+    deadly = phase("main", "--takes", "1", "--touch", str(fatal))
+    results, events = realise(tmp_path, stack, *(point(number, deadly) for number in range(4)))
+    assert count(events, "deployment_start") == 2
+    assert [result.verdict.reasons[0] for result in results] == [
+        *["frontend exited with code 0"] * 2,
+        *["not measured: the stack died 2 times"] * 2,
+    ]
+
+
+NOT_READY = [
+    (
+        "exits",
+        (frontend("--slow", "60", "--die-after", "0.2", "--code", "9"), process("decode-0", 1)),
+        "frontend exited with code 9",
+    ),
+    ("too few", (process("frontend", 0), process("decode-0", 1)), "last seen: backend 0 of 1"),
+    ("silent", (frontend(), process("decode-0", 1, "--slow", "60")), "last seen: nothing listens there"),
+]
+
+
+@pytest.mark.parametrize(
+    ("processes", "said"), [row[1:] for row in NOT_READY], ids=[row[0] for row in NOT_READY]
+)
+def test_a_stack_that_never_becomes_ready_fails_every_point(
+    tmp_path: Path, processes: tuple[Process, ...], said: str
+) -> None:
+    stack = deployment(*processes, ready_timeout_s=1.0)
+    results, events = realise(tmp_path, stack, point(1), point(2))
+    assert count(events, "deployment_start") == 1
+    for result in results:
+        assert result.verdict.status == "failed"
+        assert any(said in reason for reason in result.verdict.reasons), result.verdict
+
+
+def test_two_sessions_never_share_an_address() -> None:
+    with ExitStack() as stack:
+        hosts = [stack.enter_context(claimed(2)) for _ in range(50)]
+        assert len({address for host in hosts for address in host.addresses}) == 100
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0", "node 1"])
+def test_a_port_that_is_taken_is_told_before_anything_starts(where: str) -> None:
+    with claimed(2) as host, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host.addresses[1] if where == "node 1" else where, PORT))
+        other.listen()
+        problems = preflight(deployment(), [], host)
+    told = [format_problem(problem) for problem in problems]
+    assert len(told) == (1 if where == "node 1" else 2)
+    assert f"backend.ports.http.base = {PORT}: port 'http' of decode-0 on node 1: another program" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("no-such-tool", "x"), "'no-such-tool': this program is not installed"),
+        (("python", "-m", "no_such.module"), "has no such module"),
+        (("python", "-m", "json.no_such"), "has no such module"),
+        (("python", "-m", "json.tool"), None),
+    ],
+)
+def test_a_program_that_is_missing_is_told_with_the_way_out(argv: tuple[str, ...], said: str | None) -> None:
+    stack = deployment(replace(frontend(), argv=argv), process("decode-0", 1))
+    told = [format_problem(problem) for problem in preflight(stack, [], Host(("127.9.9.10", "127.9.9.11")))]
+    assert len(told) == (said is not None)
+    assert all(said in line and "make install" in line for line in told if said)
+
+
+def test_nothing_is_started_on_a_machine_that_is_unfit(tmp_path: Path) -> None:
+    stack = deployment(replace(frontend(), argv=("no-such-tool",)))
+    with pytest.raises(local.Unfit, match="no-such-tool"):
+        local.realise([Group(stack, (point(1),))], Store(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+SERVIX = """
+import sys
+from pathlib import Path
+from compiler.sweep import Group
+from launchers import local
+from launchers.store import Store
+from tests.test_session import deployment, phase, point
+load = phase("main", "--takes", "{takes}")
+try:
+    local.realise([Group(deployment(), (point(1, load),))], Store(Path(sys.argv[1])))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start_servix(folder: Path, takes: float) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-c", SERVIX.format(takes=takes), str(folder)]
+    with (folder / "said").open("ab") as said:
+        return subprocess.Popen(words, cwd=FOLDER.parents[1], stderr=said)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_an_interrupted_run_leaves_no_process_and_no_result(tmp_path: Path, number: signal.Signals) -> None:
+    with start_servix(tmp_path, 60) as servix:
+        assert wait_until(lambda: "load starts" in (tmp_path / "said").read_text(), 20)
+        servix.send_signal(number)
+        code = servix.wait(10)
+    assert code == (130 if number != signal.SIGKILL else -number)
+    assert wait_until(lambda: not alive(str(tmp_path)))
+    assert list(tmp_path.rglob("result.json")) == []
+    with start_servix(tmp_path, 0) as again:
+        assert again.wait(20) == 0
+    assert Store(tmp_path).status(deployment(), point(1)) == "done"
+
+
+def test_two_commands_do_the_work_once(tmp_path: Path) -> None:
+    with start_servix(tmp_path, 1) as one, start_servix(tmp_path, 1) as two:
+        assert (one.wait(30), two.wait(30)) == (0, 0)
+    events = next(tmp_path.rglob("events.jsonl")).read_text()
+    assert events.count('"deployment_start"') == 1
+
+
+def test_a_terminal_gets_a_table_and_a_pipe_gets_lines() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    entries = [
+        {"event": "deployment_start", "deployment": "fake", "run": "1"},
+        {"event": "process_start", "process": "frontend", "pid": 4711},
+        {"event": "process_ready", "process": "frontend"},
+        {"event": "phase_start", "phase": "main", "concurrency": 4, "requests": 20},
+    ]
+    for stream in (Terminal(), io.StringIO()):
+        with Display(deployment(), stream) as display:
+            for entry in entries:
+                display({**entry, "time": "2026-01-01T00:00:00+00:00"})
+        text = stream.getvalue()
+        assert "frontend" in text
+        assert "4711" in text
+        assert ("\x1b[" in text) == stream.isatty()
+        assert "phase main: load starts (concurrency 4, requests 20)" in text
