@@ -9,15 +9,16 @@ Never does: knowing what the keys mean.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -26,15 +27,23 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
+from compiler.complaint import problem_of, sentence
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
 CONFIG_NAME = "config"
+COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What composing raises for a configuration that is wrong (a file that is not UTF-8 is a ValueError)."""
 OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extra_config")
 """Mappings that take new keys with Hydra's `+`."""
 TOOLS = ("aiperf", "genai_perf")
@@ -48,10 +57,6 @@ class Composed:
     overrides: tuple[str, ...]
     data: Mapping[str, Any] | None
     problems: tuple[Problem, ...] = ()
-    selection: tuple[str, ...] = ()
-    """The group overrides among `overrides`, and those of Hydra itself."""
-    choices: Mapping[str, str | None] = field(default_factory=dict)
-    """Group -> option chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +91,11 @@ class Composer:
 
         Groups that are swept or wrong are left out. Raises what Hydra raises when it cannot be composed.
         """
-        overrides = [override for text in arguments if (override := self._parsed(text)[0]) is not None]
-        groups = [
-            override.input_line or ""
-            for override in overrides
-            if self._is_group(override)
-            and not override.is_sweep_override()
-            and not override.is_hydra_override()
-            and not self._wrong_option(override)
+        parsed = [override for text in arguments if (override := self._parsed(text)[0]) is not None]
+        fixed = [
+            o.input_line or "" for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
         ]
-        return self._base((*self.hydra_overrides, *groups))[0]
+        return self._base(self.selection(fixed))[0]
 
     def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
         """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
@@ -109,11 +109,9 @@ class Composer:
                 problems.append(problem)
             elif override is not None and not override.is_hydra_override():
                 parsed.append(override)
-        try:
-            batches = BasicSweeper.split_arguments(parsed, None)
-        except (HydraException, ValueError) as exception:
-            return [], [*problems, error("sweep", "", NOTHING, _sentence(exception))]
-        return [tuple(point) for batch in batches for point in batch], problems
+        # As Hydra does it: the last override of a key counts, and the product follows the order of the arguments.
+        choices = {override.get_key_element(): _choices(override) for override in parsed}
+        return [tuple(point) for point in itertools.product(*choices.values())], problems
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The configuration of one point; wrong overrides are left out of it and told."""
@@ -133,14 +131,46 @@ class Composer:
         selection = (*self.hydra_overrides, *groups)
         try:
             base, _ = self._base(selection)
-        except (HydraException, OmegaConfBaseException) as exception:
-            return Composed(tuple(overrides), None, (*problems, composition_problem(exception)), selection)
+        except COMPLAINTS as exception:
+            return Composed(tuple(overrides), None, (*problems, self.complaint(exception)))
         config = copy.deepcopy(base)
-        choices = cast(dict[str, str | None], OmegaConf.to_container(config.hydra.runtime.choices))
         for value in values:
             problems += _apply(value, config)
         data, unresolved = _plain(config)
-        return Composed(tuple(overrides), data, (*problems, *unresolved), selection, choices)
+        return Composed(tuple(overrides), data, (*problems, *unresolved))
+
+    def wrong_settings(self, arguments: Sequence[str]) -> list[Problem]:
+        """Settings of Hydra's own that cannot be applied; they are left out of every later composition."""
+        groups = [text for text in arguments if text not in self.hydra_overrides]
+        settings, self.hydra_overrides = self.hydra_overrides, ()
+        problems: list[Problem] = []
+        for text in settings:
+            try:
+                self.hydra_overrides = (text,)
+                self.master(groups)
+            except COMPLAINTS as exception:
+                key, _, value = text.partition("=")
+                problems.append(
+                    error("hydra", key.lstrip("+~"), value, sentence(exception)).at(f"override '{text}'")
+                )
+        told = {problem.origin for problem in problems}
+        self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in told)
+        return problems
+
+    def complaint(self, exception: BaseException) -> Problem:
+        """A failure to compose as a problem, with its place among the configuration files."""
+        folders = [
+            Path(source.path.removeprefix("file://"))
+            for source in self.loader.get_sources()
+            if source.scheme() == "file"
+        ]
+        return problem_of(exception, [path for folder in folders for path in sorted(folder.rglob("*.yaml"))])
+
+    def selection(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """The group overrides among `overrides` that name options there are, and the settings of Hydra's own."""
+        parsed = [override for text in overrides if (override := self._parsed(text)[0]) is not None]
+        groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
+        return (*self.hydra_overrides, *groups)
 
     def sources(self, selection: Sequence[str]) -> list[Source]:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
@@ -168,7 +198,7 @@ class Composer:
                 return override, None
             reason = "has no key"
         except (HydraException, OmegaConfBaseException) as exception:
-            reason = f"cannot be read as an override ({_sentence(exception)})"
+            reason = f"cannot be read as an override ({sentence(exception)})"
         key = text.partition("=")[0].lstrip("+~")
         hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
         return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
@@ -194,9 +224,13 @@ class Composer:
 
     def _base(self, selection: tuple[str, ...]) -> tuple[DictConfig, list[ResultDefault]]:
         if selection not in self._bases:
-            config = self.loader.load_configuration(
-                CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
-            )
+            try:
+                config = self.loader.load_configuration(
+                    CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
+                )
+            except (AttributeError, TypeError, AssertionError) as exception:
+                # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
+                raise ConfigCompositionException("a value of this kind does not fit here") from exception
             self._bases[selection] = (config, self.loader.merged)
         return self._bases[selection]
 
@@ -235,37 +269,38 @@ def _of_hydra(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def composition_problem(exception: BaseException) -> Problem:
-    """A failure of Hydra or OmegaConf as a problem: its own words without the class names and the advice."""
-    causes = [exception]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
-    told = next((c for c in causes if type(c).__module__.startswith("yaml")), None) or next(
-        (c for c in causes if str(c).strip()), exception
-    )
-    place = ""
-    mark = getattr(told, "problem_mark", None)
-    if mark is not None:
-        place = f"{mark.name}:{mark.line + 1}"
-        return error("yaml", "", NOTHING, f"YAML: {getattr(told, 'problem', told)}").at(place)
-    return error("compose", "", NOTHING, _sentence(told))
-
-
 def _option(name: object) -> str:
     """YAML reads on and off as booleans; as an option's name they are words again."""
     return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)
 
 
+def _choices(override: Override) -> list[str]:
+    """The overrides that one argument stands for; one that is not swept stays as it was typed."""
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
 def _refused_sweep(override: Override) -> Problem | None:
-    """Hydra would silently take the base value of these for every point."""
+    """What cannot be swept. Hydra would silently take the base value of some of these for every point."""
     if not override.is_sweep_override():
         return None
-    key = override.key_or_group
-    if key == "system" or key.startswith("hydra"):
-        reason = "cannot be swept: the launcher is chosen once for the whole command"
-        value = (override.input_line or "").partition("=")[2]
-        return error("swept-launcher", key, value, reason, "run one command per system").at(_place(override))
-    return None
+    key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+    if key in ("action", "format", "output_dir"):
+        reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
+    elif key == "system" or key.startswith("hydra"):
+        reason, hint = (
+            "cannot be swept: the launcher is chosen once for the whole command",
+            "run one command per system",
+        )
+    elif not override.is_discrete_sweep():
+        reason, hint = (
+            "a continuous range needs a sweeper that samples",
+            "list the values, or use range(start,stop,step)",
+        )
+    else:
+        return None
+    return error("swept", key, value, reason, hint).at(_place(override))
 
 
 def _apply(override: Override, config: DictConfig) -> list[Problem]:
@@ -278,9 +313,26 @@ def _apply(override: Override, config: DictConfig) -> list[Problem]:
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as exception:
-        reason = _sentence(exception)
-        return [error("override", override.key_or_group, override.value(), reason).at(_place(override))]
+        return [_refused_value(override, exception)]
     return []
+
+
+def _innermost(exception: BaseException) -> BaseException:
+    while exception.__cause__ is not None:
+        exception = exception.__cause__
+    return exception
+
+
+def _refused_value(override: Override, exception: BaseException) -> Problem:
+    """What OmegaConf says below Hydra's wrapper; a new key inside a mapping is added one by one."""
+    exception = _innermost(exception)
+    key, value, hint = override.key_or_group, override.value(), ""
+    reason = sentence(exception)
+    if isinstance(exception, ConfigAttributeError | ConfigKeyError) and isinstance(value, dict):
+        reason, hint = "sets keys that are not there", f"add them one by one: +{key}.{next(iter(value))}=..."
+    elif isinstance(value, dict | list):
+        reason = f"a {'mapping' if isinstance(value, dict) else 'list'} does not fit here"
+    return error("override", key, value, reason, hint).at(_place(override))
 
 
 def _place(override: Override) -> str:
@@ -300,6 +352,11 @@ def _unknown_key(override: Override, parent: str, missing: str, known: list[str]
         hint = (f"did you mean '{guess[0]}'? " if guess else "") + f"to add it write +{override.input_line}"
     elif missing in TOOLS:
         hint = f"bench={missing} brings it"
+    elif key == "experiment":
+        reason, hint = (
+            "there are no experiments here",
+            f"put experiment/{value}.yaml into a folder named by --config-dir",
+        )
     else:
         hint = did_you_mean(missing, known)
     return error("unknown-key", key, value, reason, hint).at(_place(override))
@@ -349,11 +406,5 @@ def _unresolved(node: Any, key: str) -> Iterator[Problem]:
     except (OmegaConfBaseException, RecursionError) as exception:
         reason = "the interpolation names a key that does not exist"
         if isinstance(exception, InterpolationResolutionError) and "not found" not in str(exception):
-            reason = f"the interpolation cannot be resolved ({_sentence(exception)})"
+            reason = f"the interpolation cannot be resolved ({sentence(exception)})"
         yield error("interpolation", key, str(node._value()), reason)
-
-
-def _sentence(exception: BaseException) -> str:
-    """The first informative line of a library's message."""
-    lines = [line.strip() for line in str(exception).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(exception).__name__

@@ -7,11 +7,11 @@ user values enter as literal text (`late.literal`) except in the settings that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compiler import flags, late
+from compiler import flags, late, quote
 from compiler.model import Config, Engine, Role
 from compiler.place import Part, Placement, Worker
 from compiler.plan import Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
@@ -255,13 +255,25 @@ def _worker_argv(config: Config, worker: Worker, part: Part, rank: int) -> list[
     if len(worker.parts) > 1:
         templated += engine.multi_node
     fields = _fields(config, worker, part, rank)
+    given = {"--" + flags.canonical(name).replace("_", "-") for name in role.args}
     return [
-        *(late.template(word, fields, SETTING_WORDS) for word in templated),
+        *(late.template(word, fields, SETTING_WORDS) for word in _without_flags(templated, given)),
         *_sizes(engine, role),
         *(_mocker_words(config) if config.engine == "mocker" else []),
         *map(late.literal, flags.words(accepted(engine, role))),
         *map(late.literal, role.extra_args),
     ]
+
+
+def _without_flags(words: Sequence[str], given: Collection[str]) -> list[str]:
+    """Words without the flags that a user gives too, and without those flags' values: the user's are passed."""
+    result, dropping = [], False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word in given
+        if not dropping:
+            result.append(word)
+    return result
 
 
 def _sizes(engine: Engine, role: Role) -> list[str]:
@@ -303,13 +315,27 @@ def _workload(config: Config, placement: Placement) -> Workload:
         phases=tuple(_phase(config, placement, phase) for phase in config.phases or [{}]),
         env=_literals(config.bench.env),
         unset_env=tuple(config.bench.unset_env),
-        between_command=between.command and late.template(between.command, known=SETTING_WORDS),
+        between_command=_bash_text(between.command),
         between_timeout_s=between.timeout_s,
         health_check=between.health_check,
         continue_on_failure=between.continue_on_failure,
         max_error_rate=config.validity.max_error_rate,
         output_length_tolerance=config.validity.output_length_tolerance,
         trial=config.trial,
+    )
+
+
+def _bash_text(command: str | Sequence[str] | None) -> str | None:
+    """One text for `bash -c`; placeholders stay outside quotes, since their values are quoted when bound."""
+    if command is None or isinstance(command, str):
+        return command and late.template(command, known=SETTING_WORDS)
+    words = [late.template(word, known=SETTING_WORDS) for word in command]
+    return " ".join(
+        "".join(
+            f"{{{piece}}}" if is_word else late.literal(quote.shell(piece))
+            for piece, is_word in late.pieces(word)
+        )
+        for word in words
     )
 
 

@@ -355,8 +355,8 @@ class BetweenPhases:
 
     __pydantic_config__ = STRICT
 
-    command: Text | None = None
-    """Run by `bash -c` as one text."""
+    command: list[Text] | Text | None = None
+    """Text is run by `bash -c` as it is; a list is one command, its words taken as they are."""
     health_check: Flag = True
     """Ask for one token before the next phase."""
     continue_on_failure: Flag = False

@@ -6,40 +6,41 @@ writer of a key is its origin, and an override beats them all.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import yaml
 
-from compiler.compose import Composed, Composer
+from compiler.complaint import shown
+from compiler.compose import COMPLAINTS, Composer
 from compiler.errors import Problem
 
 
 class Origins:
     """Places of one point's keys."""
 
-    def __init__(self, composer: Composer, point: Composed) -> None:
-        self._lines = _lines(composer, point.selection)
-        self._overrides = {_key(text): f"override '{text}'" for text in point.overrides}
+    def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
+        self._lines = _lines(composer, composer.selection(overrides))
+        self._overrides = {_key(text): f"override '{text}'" for text in overrides}
 
     def of(self, key: str) -> str:
-        """`file:line`, the override, or "" when nothing in the configuration names the key or its parents."""
-        path = re.sub(r"\[(\d+)\]", r".\1", key)
-        while path:
-            for places in (self._overrides, self._lines):
+        """The override of the key or of what holds it, else `file:line` of the same, else ""."""
+        parts = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
+        paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        for places in (self._overrides, self._lines):
+            for path in paths:
                 if path in places:
                     return places[path]
-            path = path.rpartition(".")[0]
         return ""
 
 
-def with_origins(composer: Composer, point: Composed, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+def with_origins(
+    composer: Composer, overrides: Sequence[str], problems: Sequence[Problem]
+) -> tuple[Problem, ...]:
     """The same problems, each with its place where it had none."""
     if all(problem.origin for problem in problems):
         return tuple(problems)
-    origins = Origins(composer, point)
+    origins = Origins(composer, overrides)
     return tuple(p if p.origin else p.at(origins.of(p.key)) for p in problems)
 
 
@@ -51,7 +52,7 @@ def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
     lines: dict[str, str] = {}
     try:
         sources = composer.sources(selection)
-    except Exception:  # the selection itself is what is wrong: its problems carry their own place
+    except COMPLAINTS:  # the selection itself is what is wrong: its problems carry their own place
         return lines
     for source in sources:
         try:
@@ -62,7 +63,7 @@ def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
             continue
         prefix = [source.package] if source.package else []
         for path, line in _keys(root, prefix):
-            lines[path] = f"{_shown(source.path)}:{line}"
+            lines[path] = f"{shown(source.path)}:{line}"
     return lines
 
 
@@ -77,8 +78,3 @@ def _keys(node: yaml.Node | None, path: list[str]) -> Iterable[tuple[str, int]]:
             here = [*path, str(index)]
             yield ".".join(here), value.start_mark.line + 1
             yield from _keys(value, here)
-
-
-def _shown(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -16,6 +16,7 @@ from compiler.origin import with_origins
 from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
 from compiler.schema import parse
+from compiler.sweep import across
 
 
 def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
@@ -25,7 +26,12 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
     for _, deployment in compiled:
         if deployment is not None:
             deployments.setdefault(deployment.digest, deployment)
-    return Plan(tuple(point for point, _ in compiled), tuple(deployments.values()))
+    found = [point for point, _ in compiled]
+    told = [
+        replace(point, problems=(*point.problems, *with_origins(composer, point.overrides, warnings)))
+        for point, warnings in zip(found, across(found), strict=True)
+    ]
+    return Plan(tuple(told), tuple(deployments.values()))
 
 
 def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, Deployment | None]:
@@ -42,7 +48,7 @@ def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, 
         problems += check(config, placement)
         if not any(problem.level == "error" for problem in problems):
             lowered = lower(config, placement)
-    told = with_origins(composer, composed, problems)
+    told = with_origins(composer, overrides, problems)
     return _point(composed, config, lowered, told)
 
 

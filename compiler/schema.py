@@ -5,8 +5,9 @@ Takes what `compose` gives; knows pydantic. Never does: rules over more than one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -30,6 +31,9 @@ RENAMED: Mapping[str, str] = {
 }
 """Names of the source documents and of earlier versions -> what to do now."""
 
+_BRANCH = re.compile(r"\[key\]\Z|constrained-\w+\Z|(function-\w+|literal|list|dict)\[.*\]\Z", re.DOTALL)
+"""Parts of pydantic's places that are no keys: the key itself, and the branches of a union."""
+
 
 @cache
 def adapter() -> TypeAdapter[Config]:
@@ -42,11 +46,22 @@ def parse(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     try:
         return adapter().validate_python(dict(data)), []
     except ValidationError as exception:
-        return None, [_problem(detail) for detail in exception.errors(include_url=False)]
+        return None, _once([_problem(detail) for detail in exception.errors(include_url=False)])
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """One problem per key: a value that fits no branch of a union is told with all that would fit."""
+    by_key: dict[str, Problem] = {}
+    for problem in problems:
+        told = by_key.get(problem.key)
+        reason = f"{told.reason}, or {problem.reason.removeprefix('should be ')}" if told else problem.reason
+        by_key[problem.key] = replace(told or problem, reason=reason)
+    inner = {key.rpartition(".")[0] for key in by_key}
+    return [problem for key, problem in by_key.items() if key not in inner]
 
 
 def _problem(detail: Any) -> Problem:
-    location = tuple(part for part in detail["loc"] if part != "[key]")
+    location = tuple(part for part in detail["loc"] if not _BRANCH.match(str(part)))
     key = ".".join(str(part) for part in location)
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):

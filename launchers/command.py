@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from compiler.compose import Composer
 from compiler.errors import Problem, error, format_problem
+from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
 from launchers.refusal import PROBLEMS, refuse
@@ -38,12 +39,15 @@ class Asked:
     arguments: tuple[str, ...]
 
 
-def execute(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> int:
+def execute(
+    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem] = ()
+) -> int:
     """Compiles every point, then does what `action` says. Returns the exit code.
 
-    `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several.
+    `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several. `problems`
+    are what is wrong with the command already; they are told with those of its points.
     """
-    plan = compiled(composer, argument_lists)
+    plan = _compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
     if asked.action == "run":
         return _run(plan, asked)
@@ -53,16 +57,18 @@ def execute(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> int:
     return refuse([problem])
 
 
-def compiled(composer: Composer, argument_lists: Sequence[Sequence[str]]) -> Plan:
-    """The plan of everything asked for; arguments that cannot be read become a point that is invalid."""
+def _compiled(
+    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem]
+) -> Plan:
     points: list[tuple[str, ...]] = []
-    unread: list[Problem] = []
+    unread = list(problems)
     for arguments in argument_lists:
-        expanded, problems = composer.points(arguments)
+        expanded, wrong = composer.points(arguments)
         points += expanded
-        unread += problems
+        unread += wrong
     plan = compile_sweep(composer, points)
-    return _with_problems(plan, unread) if unread else plan
+    typed = [text for arguments in argument_lists for text in arguments]
+    return _with_problems(plan, with_origins(composer, typed, unread)) if unread else plan
 
 
 def _with_problems(plan: Plan, problems: Sequence[Problem]) -> Plan:

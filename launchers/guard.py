@@ -108,8 +108,8 @@ def watch(read: Callable[[int], bytes]) -> set[int]:
     return groups
 
 
-def main(marker: str) -> None:
-    """Wait for the end of standard input, then end the session."""
+def main(marker: str, tmp_dir: str | None = None) -> None:
+    """Wait for the end of standard input, then end the session and remove its temporary files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups = watch(lambda size: os.read(0, size))
@@ -117,7 +117,11 @@ def main(marker: str) -> None:
     give_up_at = time.monotonic() + DEADLINE_S
     while ending.step() and time.monotonic() < give_up_at:
         time.sleep(PAUSE_S)
+    if tmp_dir is not None:
+        import shutil
+
+        shutil.rmtree(tmp_dir, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

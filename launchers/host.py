@@ -13,14 +13,15 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compiler import late
+from compiler import late, quote
 from compiler.errors import Problem, error
 from compiler.plan import Deployment, Phase, Probe, Process, Workload
-from launchers.supervise import Command
+from launchers.child import Command
 
 SERVIX_DIR = Path(__file__).resolve().parents[1]
 FIRST_NODE = 10
@@ -44,6 +45,8 @@ class Host:
     """Address of each virtual node."""
     storage_cache_dir: str | None = None
     """`system.storage_cache_dir`; null: a folder of the run."""
+    tmp_dir: str | None = None
+    """TMPDIR of every process, short enough for the sockets in it; null: the user's."""
 
     def names(self, results_dir: Path) -> dict[str, str]:
         """Late-bound word -> value, for processes whose results go to `results_dir`."""
@@ -90,7 +93,8 @@ class Host:
         """The command that runs after `phase`, under bash as its documents say; null where there is none."""
         if workload.between_command is None:
             return None
-        text = late.bind(workload.between_command, self.names(attempt_dir))
+        names = {word: quote.shell(value) for word, value in self.names(attempt_dir).items()}
+        text = late.bind(workload.between_command, names)
         name = f"between-{phase.name}"
         log = attempt_dir / "logs" / f"{name}.log"
         return Command(name, ("bash", "-c", text), self.environment(), attempt_dir, log)
@@ -113,6 +117,8 @@ class Host:
         for name in ("NO_PROXY", "no_proxy"):
             # A proxy cannot reach the loopback addresses of this machine.
             kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.0/8", "localhost", *self.addresses]))
+        if self.tmp_dir is not None:
+            kept["TMPDIR"] = self.tmp_dir
         path = os.environ.get("PATH", os.defpath)
         return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{path}"}
 
@@ -121,7 +127,8 @@ class Host:
 def claimed(num_nodes: int, storage_cache_dir: str | None = None) -> Iterator[Host]:
     """This machine with loopback addresses 127.x.y.10, 127.x.y.11, ... that no other servix uses meanwhile.
 
-    Raises ValueError for more virtual nodes than a subnet holds.
+    It has a folder for temporary files, which is removed in the end. Raises ValueError for more virtual nodes than
+    a subnet holds.
     """
     if num_nodes > MOST_NODES:
         raise ValueError(f"{num_nodes} virtual nodes, at most {MOST_NODES} fit on one machine")
@@ -133,7 +140,10 @@ def claimed(num_nodes: int, storage_cache_dir: str | None = None) -> Iterator[Ho
                 claim.bind(f"\0servix-{subnet}")
             except OSError:
                 continue
-            yield Host(tuple(f"{subnet}.{FIRST_NODE + node}" for node in range(num_nodes)), storage_cache_dir)
+            addresses = tuple(f"{subnet}.{FIRST_NODE + node}" for node in range(num_nodes))
+            # AIPerf leaves folders behind, each time; what is in use somewhere else stays.
+            with tempfile.TemporaryDirectory(prefix="servix-", ignore_cleanup_errors=True) as tmp_dir:
+                yield Host(addresses, storage_cache_dir, tmp_dir)
             return
 
 

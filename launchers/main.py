@@ -17,13 +17,12 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
-from hydra.types import HydraContext
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from compiler.compose import Composer, composer, composition_problem
-from compiler.errors import error
+from compiler.complaint import problem_of, sentence
+from compiler.compose import COMPLAINTS, Composer, composer
+from compiler.errors import Problem, error
 from launchers import command
 from launchers.refusal import refuse
 
@@ -37,19 +36,28 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
     try:
         if _is_hydras_own(parsed):
-            hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()
-            return command.OK
+            return _hydras_own(config_dir)
         return _run(config_dir, parsed)
-    except (HydraException, OmegaConfBaseException) as exception:
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
-        return refuse([composition_problem(exception)])
     except KeyboardInterrupt:
         return command.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return command.FAULT
+
+
+def _hydras_own(config_dir: Path) -> int:
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()
+    except COMPLAINTS as exception:
+        _debug()
+        return refuse([problem_of(exception)])
+    return command.OK
+
+
+def _debug() -> None:
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
 
 
 def _is_hydras_own(parsed: argparse.Namespace) -> bool:
@@ -75,23 +83,47 @@ def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
     if extra is not None and not extra.is_dir():
         reason = "is not a folder"
         return refuse([error("config-dir", "--config-dir", str(extra), reason, "name a folder with groups")])
+    arguments = list(parsed.overrides)
+    with composer(config_dir, extra, arguments) as ours:
+        try:
+            master = ours.master(arguments)
+        except COMPLAINTS as exception:
+            _debug()
+            problems = ours.wrong_settings(arguments) or [ours.complaint(exception)]
+            return command.execute(ours, [arguments], problems)
+        problems = _bypasses(master)
+        return command.execute(ours, [arguments], problems) if problems else _swept(ours, master, arguments)
+
+
+def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
+    """Through Hydra's sweeper to the launcher, which knows how the command ended."""
     exit_codes: list[int] = []
-    with composer(config_dir, extra, parsed.overrides) as ours:
-        master = ours.master(parsed.overrides)
-        if str(master.hydra.mode) != "RunMode.MULTIRUN":
-            reason = "every run goes through a launcher, and only MULTIRUN does"
-            return refuse([error("mode", "hydra.mode", str(master.hydra.mode), reason, "leave it alone")])
-        if master.hydra.sweeper.get("max_batch_size") is not None:
-            value, key = master.hydra.sweeper.max_batch_size, "hydra.sweeper.max_batch_size"
-            reason = "batches would hide from each other which points share a deployment"
-            return refuse([error("batch-size", key, value, reason, "leave it out")])
+    try:
         sweeper = Plugins.instance().instantiate_sweeper(
             config=master,
             hydra_context=Context(ours),
             task_function=exit_codes.append,
         )
-        sweeper.sweep(arguments=list(parsed.overrides))
+    except (AttributeError, AssertionError, TypeError, *COMPLAINTS) as exception:
+        # What Hydra's `instantiate` makes of a launcher or sweeper that is none.
+        _debug()
+        problem = error("hydra", "hydra.launcher", str(master.hydra.get("launcher")), sentence(exception))
+        return command.execute(ours, [arguments], [problem])
+    sweeper.sweep(arguments=arguments)
     return max(exit_codes, default=command.OK)
+
+
+def _bypasses(master: DictConfig) -> list[Problem]:
+    """Settings of Hydra's own with which points would not come to our launcher, or not together."""
+    found: list[Problem] = []
+    mode, batch = master.hydra.mode, master.hydra.sweeper.get("max_batch_size")
+    if mode != RunMode.MULTIRUN:
+        reason = "every run goes through a launcher, and only MULTIRUN does"
+        found.append(error("hydra", "hydra.mode", mode.name if mode else None, reason, "leave it alone"))
+    if batch is not None:
+        reason = "batches would hide from each other which points share a deployment"
+        found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
+    return found
 
 
 class Context(HydraContext):

@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from compiler.plan import Stop
 from launchers import guard
-from launchers.results.measure import ended
-from launchers.results.tail import tail
+from launchers.child import Command, Died, Exit, signal_number, words
+
+__all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
 
 T = TypeVar("T")
 KILL_DEADLINE_S = 8.0
 CLIENT_GRACE_S = 2.0
-TAIL_LINES = 20
 
 
 class Tell(Protocol):
@@ -41,47 +37,6 @@ class Tell(Protocol):
 
 def _untold(event: str, **fields: Any) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One process as it will be started on this machine: nothing in it is left to bind."""
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(repr=False)
-    """The whole environment. It may hold secrets: never written anywhere."""
-    workdir: Path
-    log: Path
-    """Takes standard output and standard error."""
-    after: tuple[str, ...] = ()
-    stop: Stop = field(default_factory=Stop)
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a command that was run to its end came out."""
-
-    code: int | None
-    """Negative for a signal; null: it took too long and was killed."""
-    duration_s: float
-
-
-class Died(Exception):
-    """A process ended, or could not start. The message names it and says how; `tail` is the end of its log."""
-
-    def __init__(self, name: str, code: int | None, log: Path, how: str = "") -> None:
-        self.name = name
-        self.code = code
-        """Exit code, negative for a signal; null when it could not be started."""
-        self.log = log
-        self.tail = tail(log, TAIL_LINES)
-        super().__init__(how or ended(name, code))
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """What a verdict says: the culprit and how it ended, then the end of its log."""
-        return (str(self), f"end of {self.log.name}:\n{self.tail}") if self.tail else (str(self),)
 
 
 class Left(Exception):
@@ -105,9 +60,11 @@ class Supervisor:
     Servers (`start`) are watched from their start on: an exit of any of them, with any code, ends every wait.
     """
 
-    def __init__(self, tell: Tell = _untold) -> None:
+    def __init__(self, tell: Tell = _untold, tmp_dir: str | None = None) -> None:
+        """`tmp_dir` is removed should servix be killed; else who made it does that."""
         self.session = secrets.token_hex(8)
         self._tell = tell
+        self._tmp_dir = tmp_dir
         self._children: dict[str, _Child] = {}
         self._groups: dict[int, int] = {}
         self._death: asyncio.Future[Died] | None = None
@@ -118,11 +75,11 @@ class Supervisor:
         self._death = asyncio.get_running_loop().create_future()
         # A session of its own, so that what is sent to ours does not reach it, and nothing that could be secret.
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, f"{self.session}."],
+            [sys.executable, "-I", "-S", guard.__file__, f"{self.session}.", *filter(None, [self._tmp_dir])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={},
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             cwd="/",
             start_new_session=True,
         )
@@ -198,7 +155,7 @@ class Supervisor:
     async def _stop(self) -> None:
         children = list(self._children.values())
         grace_s = max((child.command.stop.grace_s for child in children), default=0)
-        signals = {child.pid: _signal(child.command.stop.signal) for child in children}
+        signals = {child.pid: signal_number(child.command.stop.signal) for child in children}
         await self._end({**self._groups, **signals}, f"{self.session}.", grace_s, children)
         # Nothing is left to guard. After a failure above it stays, and tries again when servix ends.
         if self._guard is not None:
@@ -206,7 +163,7 @@ class Supervisor:
             self._guard.communicate()
 
     async def _spawn(self, command: Command, gone: Callable[[_Child, int], None]) -> _Child:
-        argv = _argv(command)
+        argv = words(command)
         environment = {**command.env, guard.MARKER: f"{self.session}.{command.name}"}
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("ab") as log:
@@ -270,29 +227,6 @@ class Supervisor:
         if self._guard is not None and self._guard.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 os.write(self._guard.stdin.fileno(), line.encode())
-
-
-def _signal(name: str) -> int:
-    return signal.Signals[f"SIG{name.removeprefix('SIG')}"]
-
-
-def _argv(command: Command) -> list[str]:
-    """The command, told by the kernel when servix dies: a second line, should the guardian be gone too."""
-    program = shutil.which(command.argv[0], path=command.env.get("PATH", os.defpath))
-    if program is None:
-        how = f"{command.name} cannot be started: '{command.argv[0]}' is not in its PATH"
-        raise Died(command.name, None, command.log, how)
-    return [*_parent_death_prefix(), program, *command.argv[1:]]
-
-
-@functools.cache
-def _parent_death_prefix() -> tuple[str, ...]:
-    # util-linux knows it since 2.33; a preexec function would make every start slower and is not safe with threads.
-    prefix = ("setpriv", "--pdeathsig", "TERM", "--")
-    with contextlib.suppress(OSError):
-        if subprocess.run([*prefix, "true"], capture_output=True, check=False, timeout=5).returncode == 0:
-            return (shutil.which(prefix[0]) or prefix[0], *prefix[1:])
-    return ()
 
 
 async def _exit_code(child: _Child) -> int:

@@ -162,6 +162,8 @@ def test_folders_names_and_environment_are_bound(tmp_path: Path, monkeypatch: py
     assert "UNRELATED" not in command.env
     assert (command.env["HF_HUB_OFFLINE"], "HF_HUB_OFFLINE" in client.env) == ("1", False)
     assert "secret" not in repr(command)
+    assert command.env["TMPDIR"] == client.env["TMPDIR"] == host.tmp_dir
+    assert not Path(str(host.tmp_dir)).exists()
     realise(tmp_path, stack, point(1))
     attempt = next(tmp_path.glob("outputs/store/*/*/attempts/1"))
     assert (attempt / "deployment" / "logs" / "decode-0.log").is_file()

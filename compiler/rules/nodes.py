@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from compiler.errors import Problem, error, warning
@@ -19,7 +20,7 @@ def lists(config: Config, placement: Placement) -> Iterable[Problem]:
     for key, (names, count_key, count) in held.items():
         if names is None:
             continue
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, number in Counter(names).items() if number > 1), None)
         if not names:
             yield error("node-list", key, names, "is empty", "name nodes, or leave it out")
         elif twice is not None:
@@ -33,8 +34,9 @@ def belong(config: Config, placement: Placement) -> Iterable[Problem]:
     """A role's node that the allocation does not name is a mistake, never a silent addition."""
     if config.nodes is None:
         return
+    allocation = set(config.nodes)
     for name, role in config.roles.items():
-        missing = [node for node in role.nodes or [] if node not in config.nodes]
+        missing = [node for node in role.nodes or [] if node not in allocation]
         if missing:
             reason = f"'{missing[0]}' is not in the allocation 'nodes'"
             yield error(

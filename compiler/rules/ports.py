@@ -9,6 +9,9 @@ from typing import Any
 from compiler.errors import Problem, error
 from compiler.model import HIGHEST_PORT, Config
 from compiler.place import Placement
+from compiler.rules.nodes import topology
+
+LMCACHE_PORTS = "lmcache.lmcache_worker_ports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Taken:
 
 def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
     """Two owners of one port on a host are told once per pair of keys."""
+    if any(topology(config, placement)):
+        return  # roles on the wrong nodes would be told once more for every port
     told: set[tuple[str, str]] = set()
     by_node: dict[int, list[Taken]] = {}
     for taken in _taken(config, placement):
@@ -38,7 +43,10 @@ def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
             told.add(pair)
             port = max(left.first, right.first)
             reason = f"port {port} on {_name(placement, node)} is taken by {left.owner} ({left.key}) and {right.owner}"
-            yield error("port-overlap", right.key, right.value, reason, "move one of them by 100 or so")
+            hint = "move one of them by 100 or so"
+            if left.key == right.key == LMCACHE_PORTS:
+                hint = "a host with several workers needs it to be null"
+            yield error("port-overlap", right.key, right.value, reason, hint)
 
 
 def in_range(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -83,14 +91,16 @@ def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
 
 
 def _lmcache_workers(config: Config, placement: Placement) -> Iterator[Taken]:
-    """LMCache's worker ports are one list for all workers, used on every node that has one."""
+    """LMCache's worker ports are one list in one file, so every worker takes the same ones."""
     ports = (config.lmcache or {}).get("lmcache_worker_ports")
     if not isinstance(ports, list):
         return
-    for node in sorted({part.node for worker in placement.workers for part in worker.parts}):
-        for port in ports:
-            if isinstance(port, int) and not isinstance(port, bool):
-                yield Taken(node, port, port, "LMCache workers", "lmcache.lmcache_worker_ports", ports)
+    numbers = [port for port in ports if isinstance(port, int) and not isinstance(port, bool)]
+    for worker in placement.workers:
+        for part in worker.parts:
+            owner = f"{worker.role}-{worker.index} (LMCache)"
+            for port in numbers:
+                yield Taken(part.node, port, port, owner, LMCACHE_PORTS, ports)
 
 
 def _name(placement: Placement, node: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,13 +14,27 @@ from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
 from compiler.place import Placement
 
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
-PLANNED_ENV = (
-    "CUDA_VISIBLE_DEVICES",
-    "LMCACHE_CONFIG_FILE",
-    "DYN_SYSTEM_PORT",
-    "DYN_FILE_KV",
-    "DYN_DISCOVERY_BACKEND",
-)
+
+
+def _planned_env(config: Config) -> dict[str, str]:
+    """Variables the plan sets itself -> the key that decides them."""
+    dynamo = config.dynamo
+    planned = {
+        "CUDA_VISIBLE_DEVICES": "gpu_ids",
+        "DYN_DISCOVERY_BACKEND": "dynamo.discovery",
+        "DYN_REQUEST_PLANE": "dynamo.request_plane",
+        "DYN_EVENT_PLANE": "dynamo.event_plane",
+    }
+    if dynamo.discovery == "file":
+        planned["DYN_FILE_KV"] = "dynamo.discovery"
+    if dynamo.discovery == "etcd":
+        planned["ETCD_ENDPOINTS"] = "dynamo.etcd_port"
+    if "nats" in (dynamo.request_plane, dynamo.event_plane):
+        planned["NATS_SERVER"] = "dynamo.nats_port"
+    if config.lmcache is not None:
+        planned["LMCACHE_CONFIG_FILE"] = "lmcache.*"
+    ports = config.backend.ports.items()
+    return planned | {family.env: f"backend.ports.{name}.base" for name, family in ports if family.env}
 
 
 def engine(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -39,6 +54,8 @@ def flags_given(config: Config, placement: Placement) -> Iterable[Problem]:
     reserved = planned.reserved if planned else []
     for name, role in config.roles.items():
         yield from _flags(f"{name}.args", role.args, reserved)
+        yield from _reserved_words(f"{name}.extra_args", role.extra_args, reserved)
+    yield from _reserved_words("bench.extra_args", config.bench.extra_args, config.bench.reserved)
     yield from _flags(
         "dynamo.frontend_args", config.dynamo.frontend_args, ["http_host", "http_port", "router_mode"]
     )
@@ -48,10 +65,19 @@ def flags_given(config: Config, placement: Placement) -> Iterable[Problem]:
         own = {key: value for key, value in phase.items() if key != "name"}
         yield from _flags(f"phases.{index}", own, config.bench.reserved)
         for key in own:
-            if flags.canonical(str(key)) not in map(flags.canonical, config.arguments):
+            plain = flags.canonical(str(key))
+            base = [name for name in config.arguments if flags.canonical(name) == plain]
+            place = f"phases.{index}.{key}"
+            if plain in map(flags.canonical, config.bench.reserved):
+                continue
+            if not base:
                 hint = did_you_mean(str(key), config.arguments)
                 reason = f"'{tool}' has no such argument here; add it with +{tool}.{key}=null first"
-                yield error("flag", f"phases.{index}.{key}", own[key], reason, hint)
+                yield error("flag", place, own[key], reason, hint)
+            elif key not in base:
+                yield error(
+                    "flag", place, own[key], f"is spelled '{base[0]}' in '{tool}'", "use one spelling"
+                )
 
 
 def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) -> Iterable[Problem]:
@@ -71,46 +97,52 @@ def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) ->
         seen[plain] = str(name)
 
 
+def _reserved_words(place: str, given: Iterable[str], reserved: Iterable[str]) -> Iterable[Problem]:
+    """Words passed as they are may be any flag, but none that the plan sets."""
+    planned = {flags.canonical(name) for name in reserved}
+    for index, word in enumerate(given):
+        if word.startswith("--") and flags.canonical(word[2:].partition("=")[0]) in planned:
+            hint = "use the key of that name in the configuration, e.g. decode.tensor_parallel_size"
+            reason = "is set by the plan and would contradict it"
+            yield error("flag", f"{place}.{index}", word, reason, hint)
+
+
 def environment(config: Config, placement: Placement) -> Iterable[Problem]:
     """Variables that the plan sets itself."""
-    places = {f"{name}.env": role.env for name, role in config.roles.items()} | {
-        "system.env": config.system.env
-    }
-    port_names = [family.env for family in config.backend.ports.values() if family.env]
+    places = {f"{name}.env": role.env for name, role in config.roles.items()}
+    places |= {"system.env": config.system.env, "dynamo.env": config.dynamo.env}
+    planned = _planned_env(config)
     for place, env in places.items():
-        for name in env:
-            if name in (*PLANNED_ENV, *port_names):
-                hint = "use gpu_ids, lmcache.* or backend.ports.* instead"
-                yield error(
-                    "environment",
-                    f"{place}.{name}",
-                    env[name],
-                    "is set by the plan and would contradict it",
-                    hint,
-                )
+        for name in [name for name in env if name in planned]:
+            reason = "is set by the plan and would contradict it"
+            yield error("environment", f"{place}.{name}", env[name], reason, f"use {planned[name]} instead")
 
 
 def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
     """All templated settings of users, read once."""
-    known = SETTING_WORDS
     for key in ("path", "tokenizer"):
         value = getattr(config.model, key)
         if value and not (key == "tokenizer" and value == config.model.source):
             yield from _template(f"model.{key}", value, {}, MODEL_WORDS)
-    for name, value in config.system.env.items():
-        yield from _template(f"system.env.{name}", value, {"host": "x"}, known)
-    for name, value in config.dynamo.env.items():
-        yield from _template(f"dynamo.env.{name}", value, {"host": "x"}, known)
-    for index, mount in enumerate(config.system.mounts):
-        yield from _template(f"system.mounts.{index}", mount, {}, known)
-    for key, value in _texts("lmcache", config.lmcache):
-        yield from _template(key, value, {}, known)
-        yield from _node_words(config, key, value)
-    for index, word in enumerate(config.lmcache_controller.command or []):
-        yield from _template(f"lmcache_controller.command.{index}", word, {}, known)
-    if config.between_phases.command:
-        yield from _template("between_phases.command", config.between_phases.command, {}, known)
+    for key, text, fields in _settings(config):
+        wrong = list(_template(key, text, fields, SETTING_WORDS))
+        yield from wrong or _node_words(config, key, text)
     yield from _data_words(config, placement)
+
+
+def _settings(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
+    """Key, text and own words of every templated setting that may name nodes."""
+    host, command = {"host": "x"}, config.between_phases.command
+    for place, env in {"system.env": config.system.env, "dynamo.env": config.dynamo.env}.items():
+        yield from ((f"{place}.{name}", value, host) for name, value in env.items())
+    lists: dict[str, Any] = {
+        "system.mounts": config.system.mounts,
+        "lmcache": config.lmcache,
+        "lmcache_controller.command": config.lmcache_controller.command,
+        "between_phases.command": command,
+    }
+    for place, value in lists.items():
+        yield from ((key, text, {}) for key, text in _texts(place, value))
 
 
 def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -220,6 +252,8 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
         "lmcache_controller.command": config.lmcache_controller.command or [],
         "bench.extra_args": config.bench.extra_args,
     }
+    if isinstance(config.between_phases.command, str):
+        yield from _unbalanced("between_phases.command", config.between_phases.command)
     for place, words in places.items():
         for word in words:
             if _LOST_QUOTES.match(word):
@@ -231,6 +265,14 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
                     reason,
                     "put single quotes around the JSON, or give a list",
                 )
+
+
+def _unbalanced(key: str, text: str) -> Iterable[Problem]:
+    try:
+        shlex.split(text, comments=True)
+    except ValueError as exception:
+        reason = f"cannot be read by a shell ({str(exception).lower()})"
+        yield error("command", key, text, reason, "check its quotes")
 
 
 def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:

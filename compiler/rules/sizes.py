@@ -16,7 +16,7 @@ def tp_pp_fits(config: Config, placement: Placement) -> Iterable[Problem]:
         return
     for name, role in config.roles.items():
         if role.world_size > available:
-            reason = f"a {name} worker needs {_product(role)} GPUs, a node has {available}"
+            reason = f"{_a(name)} worker needs {_product(role)} GPUs, a node has {available}"
             hint = "lower the sizes, or constraints.tp_times_pp_le_gpus_per_node=false for a worker over several nodes"
             yield error("tp-pp-gpus", _largest(name, role), getattr(role, _largest_size(role)), reason, hint)
 
@@ -29,11 +29,11 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
         if span == 1 or config.constraints.tp_times_pp_le_gpus_per_node:
             continue
         if role.world_size % available:
-            reason = f"a {name} worker of {_product(role)} GPUs does not fill whole nodes of {available}"
+            reason = f"{_a(name)} worker of {_product(role)} GPUs does not fill whole nodes of {available}"
             hint = f"use a multiple of {available}"
             yield error("worker-larger-than-node", _largest(name, role), role.world_size, reason, hint)
         if count % span:
-            reason = f"a {name} worker spans {span} nodes, which does not divide {count}"
+            reason = f"{_a(name)} worker spans {span} nodes, which does not divide {count}"
             yield error(
                 "worker-larger-than-node",
                 f"{name}.num_nodes",
@@ -42,7 +42,7 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
                 f"set {name}.num_nodes={span} or a multiple",
             )
         if role.workers_per_node > 1:
-            reason = f"a {name} worker spans {span} nodes, so a node cannot hold several"
+            reason = f"{_a(name)} worker spans {span} nodes, so a node cannot hold several"
             key = f"{name}.workers_per_node"
             yield error("worker-larger-than-node", key, role.workers_per_node, reason, f"set {key}=1")
 
@@ -50,9 +50,12 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
 def gpus_per_node(config: Config, placement: Placement) -> Iterable[Problem]:
     """On a shared node the sum counts all workers of both roles. Source: CloudAI's constraint check."""
     available = config.system.gpus_per_node
+    if any(role.world_size > available for role in config.roles.values()) and (
+        config.constraints.tp_times_pp_le_gpus_per_node
+    ):
+        return  # told by tp-pp-gpus; a sum over it would only confuse
     needs = {
-        name: role.workers_per_node * min(role.world_size, available * nodes_per_worker(role, available))
-        for name, role in config.roles.items()
+        name: role.workers_per_node * min(role.world_size, available) for name, role in config.roles.items()
     }
     for name, role in config.roles.items():
         if role.world_size <= available < needs[name]:
@@ -131,6 +134,10 @@ def gpu_overlap(config: Config, placement: Placement) -> Iterable[Problem]:
     if both:
         reason = f"GPU {', '.join(map(str, both))} is in decode.gpu_ids too, and both roles share the nodes"
         yield error("gpu-overlap", "prefill.gpu_ids", second, reason, "give each role GPUs of its own")
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _product(role: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from compiler.errors import Problem, error, warning
@@ -55,25 +55,55 @@ def load(config: Config, placement: Placement) -> Iterable[Problem]:
     for index, phase in enumerate(config.phases or [{}]):
         arguments = phase_arguments(config, phase)
         where = {key: f"phases.{index}.{key}" if key in phase else f"{tool}.{key}" for key in arguments}
-        yield from _whole_numbers(arguments, where)
+        yield from _numbers(arguments, where)
         requests, concurrency = arguments.get("request_count"), arguments.get("concurrency")
         if requests is None and arguments.get("benchmark_duration") is None:
             reason = "neither a request count nor a duration ends the load"
-            yield error("load", f"{tool}.request_count", requests, reason, f"set {tool}.request_count=...")
+            key = where.get("request_count", f"{tool}.request_count")
+            yield error("load", key, requests, reason, f"set {tool}.request_count=...")
         if _is_count(requests) and _is_count(concurrency) and int(requests or 0) < int(concurrency or 0):
             reason = f"fewer requests than the {concurrency} kept in flight"
             yield error("load", where["request_count"], requests, reason, f"at least {concurrency}")
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_whole(value) and value != 0
 
 
-def _whole_numbers(arguments: dict[str, object], where: dict[str, str]) -> Iterable[Problem]:
-    for key in ("request_count", "concurrency", "output_tokens_mean", "synthetic_input_tokens_mean"):
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _is_above_zero(value: object) -> bool:
+    return _is_size(value) and value != 0
+
+
+_KINDS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    (
+        "whole number of at least 1",
+        _is_count,
+        "request_count concurrency output_tokens_mean synthetic_input_tokens_mean num_dataset_entries "
+        "workers_max record_processors",
+    ),
+    ("whole number of at least 0", _is_whole, "warmup_request_count random_seed"),
+    ("number above 0", _is_above_zero, "request_rate benchmark_duration request_timeout_seconds"),
+    ("number of at least 0", _is_size, "output_tokens_stddev synthetic_input_tokens_stddev"),
+)
+NUMBERS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    key: (rule, holds) for rule, holds, keys in _KINDS for key in keys.split()
+}
+"""Argument of a load generator -> what it must be, and the test of it."""
+
+
+def _numbers(arguments: dict[str, object], where: dict[str, str]) -> Iterable[Problem]:
+    for key, (rule, holds) in NUMBERS.items():
         value = arguments.get(key)
-        if value is not None and not _is_count(value):
-            yield error("load", where[key], value, "should be a whole number of at least 1")
+        if value is not None and not holds(value):
+            yield error("load", where[key], value, f"should be a {rule}")
 
 
 def gates(config: Config, placement: Placement) -> Iterable[Problem]:

@@ -31,7 +31,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--flap", action="store_true", help="every second answer is 503")
     parser.add_argument("--instances", default="", help="component=count,...")
     parser.add_argument("--model", default="m")
-    parser.add_argument("--stamp", type=Path, help="append the name and the time of the start here")
     parser.add_argument("--name", default="server")
     return parser.parse_args()
 
@@ -86,9 +85,6 @@ def main() -> None:
     options = arguments()
     if options.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if options.stamp:
-        with options.stamp.open("a") as file:
-            file.write(f"{options.name} {time.monotonic()}\n")
     if options.run_away:
         words = [sys.executable, __file__, "--ignore-term", "--name", f"child of {options.name}"]
         subprocess.Popen(words, start_new_session=True)

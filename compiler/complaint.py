@@ -1,0 +1,113 @@
+"""What Hydra, OmegaConf and YAML complain about, as problems in our words with a place.
+
+Takes an exception and the configuration files there are; reads them again to find what the library did not say.
+Never does: importing those libraries. It knows them by the words and the data of their exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+
+
+def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
+    """A failure to compose, with the file and line where one of `files` shows it."""
+    chain = [exception]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 20:
+        chain.append(cause)
+    files = list(files)
+    for told in reversed(chain):
+        for known in (_yaml, _not_utf8, _missing_option, _boolean_option):
+            if (problem := known(told, files)) is not None:
+                return problem
+    worded = next((link for link in reversed(chain) if str(link).strip()), exception)
+    return error("compose", "", NOTHING, sentence(worded))
+
+
+def sentence(exception: BaseException) -> str:
+    """The first informative line of a library's message."""
+    lines = [line.strip() for line in str(exception).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(exception).__name__
+
+
+def _yaml(exception: BaseException, _: list[Path]) -> Problem | None:
+    if not isinstance(exception, yaml.YAMLError):
+        return None
+    mark = getattr(exception, "problem_mark", None) or getattr(exception, "context_mark", None)
+    reason = getattr(exception, "problem", None) or sentence(exception)
+    problem = error("yaml", "", NOTHING, f"is not YAML: {reason}", "indent with spaces; name each key once")
+    return problem.at(f"{shown(Path(mark.name))}:{mark.line + 1}") if mark is not None else problem
+
+
+def _not_utf8(exception: BaseException, files: list[Path]) -> Problem | None:
+    if not isinstance(exception, UnicodeDecodeError):
+        return None
+    problem = error("yaml", "", NOTHING, f"is not UTF-8 text (byte {exception.start})", "save it as UTF-8")
+    return next((problem.at(shown(path)) for path in files if not _is_utf8(path)), problem)
+
+
+def _missing_option(exception: BaseException, files: list[Path]) -> Problem | None:
+    missing = getattr(exception, "missing_cfg_file", None)
+    if not isinstance(missing, str):
+        return None
+    group, _, option = missing.rpartition("/")
+    options = [str(name) for name in getattr(exception, "options", None) or []]
+    reason = "no such option" + (f"; known: {', '.join(options)}" if options else "")
+    hint = did_you_mean(option, options) if nearest(option, options) else ""
+    place = _place(files, lambda path, node: node.value == option and "defaults" in path)
+    return error("unknown-option", group, option, reason, hint).at(place)
+
+
+def _boolean_option(exception: BaseException, files: list[Path]) -> Problem | None:
+    if "in defaults : bool" not in str(exception):
+        return None
+    place = _place(files, lambda path, node: node.tag.endswith(":bool") and "defaults" in path)
+    hint = "YAML reads on, off, yes and no as booleans; quote the word"
+    return error("yaml", "defaults", NOTHING, "an option's name was read as a boolean", hint).at(place)
+
+
+def _place(files: list[Path], matches: Callable[[list[str], yaml.ScalarNode], bool]) -> str:
+    """`file:line` of the first scalar that matches, or ""."""
+    for file in files:
+        try:
+            root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        for path, node in _scalars(root, []):
+            if matches(path, node):
+                return f"{shown(file)}:{node.start_mark.line + 1}"
+    return ""
+
+
+def _scalars(node: Any, path: list[str]) -> Iterator[tuple[list[str], yaml.ScalarNode]]:
+    if isinstance(node, yaml.ScalarNode):
+        yield path, node
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item, path)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, [*path, str(key.value)])
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,99 @@
+"""One attempt at a point on a live stack: its phases in order, and what is done between them.
+
+Taken from: `session`. Gives: the phases that were measured, and why others were not.
+Never does: believing the load generator's exit code; writing results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from compiler.plan import Phase, Workload
+from launchers.probe import NotReady
+from launchers.results.measure import ended, measure_phase
+from launchers.results.result import PhaseResult, Verdict
+from launchers.stack import Job, Stack, seen
+from launchers.store import Attempt
+from launchers.supervise import Died
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What measuring one point came to."""
+
+    phases: tuple[PhaseResult, ...]
+    reasons: tuple[str, ...] = ()
+    """Why it failed, beyond the verdicts of its phases."""
+
+
+async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt) -> Measured:
+    """What came of the workload. A server that dies, or does not answer, ends it."""
+    phases: list[PhaseResult] = []
+    try:
+        await _healthy(job, stack, workload)
+        for index, phase in enumerate(workload.phases):
+            phases.append(await _phase(job, stack, workload, phase, attempt))
+            rest = workload.phases[index + 1 :]
+            if not rest:
+                break
+            failed = await _between(job, stack, workload, phase, attempt)
+            if (failed or not phases[-1].verdict.valid) and not workload.continue_on_failure:
+                skipped = f"phases not run after that: {', '.join(phase.name for phase in rest)}"
+                return Measured(tuple(phases), (*failed, skipped))
+            if failed:
+                phases[-1] = replace(phases[-1], verdict=phases[-1].verdict.also("failed", *failed))
+    except (Died, NotReady) as problem:
+        return Measured(tuple(phases), reasons_of(problem))
+    return Measured(tuple(phases))
+
+
+async def _phase(job: Job, stack: Stack, workload: Workload, phase: Phase, attempt: Attempt) -> PhaseResult:
+    command = stack.host.client(workload, phase, attempt.folder)
+    (attempt.folder / phase.artifact_dir).mkdir(parents=True, exist_ok=True)
+    job.tell("phase_start", phase=phase.name, requests=phase.requests, concurrency=phase.concurrency)
+    exit_ = await stack.supervisor.run(command, phase.timeout_s)
+    result = measure_phase(
+        workload, phase, attempt.folder, exit_.code, exit_.duration_s, job.deployment.gpus, command.log
+    )
+    if exit_.code is None:
+        late = f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
+        result = replace(result, verdict=Verdict("failed", (late,)).also("failed", *result.verdict.reasons))
+    job.tell(
+        "phase_end",
+        phase=phase.name,
+        verdict=result.verdict.status,
+        code=exit_.code,
+        duration_s=round(exit_.duration_s, 3),
+    )
+    return result
+
+
+async def _between(
+    job: Job, stack: Stack, workload: Workload, phase: Phase, attempt: Attempt
+) -> tuple[str, ...]:
+    """What is done after a phase that is not the last; gives why it failed, or nothing."""
+    command = stack.host.between(workload, phase, attempt.folder)
+    if command is not None:
+        exit_ = await stack.supervisor.run(command, workload.between_timeout_s)
+        if exit_.code != 0:
+            late = f"{command.name} took longer than {workload.between_timeout_s:g} s and was killed"
+            return (ended(command.name, exit_.code) if exit_.code is not None else late,)
+    if workload.health_check:
+        try:
+            await _healthy(job, stack, workload)
+        except NotReady as problem:
+            return (str(problem),)
+    return ()
+
+
+async def _healthy(job: Job, stack: Stack, workload: Workload) -> None:
+    """One completion. Raises Died or NotReady."""
+    for probe in job.deployment.ready:
+        if probe.kind == "completion":
+            look = seen(job, stack, "deployment", probe, workload.between_timeout_s)
+            await stack.supervisor.watch(look)
+
+
+def reasons_of(problem: Died | NotReady) -> tuple[str, ...]:
+    """What a verdict says of a stack that died or was not ready."""
+    return problem.reasons if isinstance(problem, Died) else (str(problem),)

@@ -1,0 +1,101 @@
+"""A deployment on a machine: one start of it, from the first process to the last probe.
+
+Taken from: `session`. Given to: `attempt`, which measures points on it.
+Never does: restarting; measuring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compiler.emit import lmcache_text
+from compiler.plan import Deployment, Probe
+from launchers.host import Host
+from launchers.probe import until
+from launchers.store import Store
+from launchers.supervise import Command, Supervisor, Tell
+
+Claim = Callable[[], AbstractContextManager[Host]]
+"""Gives a machine for one start of a stack, and takes it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a session is about, and where it leaves things."""
+
+    deployment: Deployment
+    store: Store
+    claim: Claim
+    tell: Tell
+
+
+@dataclass(slots=True)
+class Stack:
+    """One start of the deployment."""
+
+    host: Host
+    results_dir: Path
+    """`{results_dir}` of its processes: logs, discovery files, caches."""
+    supervisor: Supervisor
+    durations_s: dict[str, float] = field(default_factory=dict)
+
+
+async def become_ready(job: Job, stack: Stack) -> None:
+    """Starts every process, then sees the deployment's own probes in order, all before one deadline.
+
+    Raises Died or NotReady.
+    """
+    deployment, begun = job.deployment, time.monotonic()
+    probes = {process.name: process.ready for process in deployment.processes}
+    commands = [stack.host.command(process, stack.results_dir) for process in deployment.processes]
+    _write_settings(job, stack, commands)
+
+    def left_s() -> float:
+        return begun + deployment.ready_timeout_s - time.monotonic()
+
+    async def ready(command: Command) -> None:
+        probe = probes[command.name]
+        if probe is not None:
+            await seen(job, stack, command.name, probe, left_s())
+
+    try:
+        await stack.supervisor.start(commands, ready)
+    finally:
+        stack.durations_s["start"] = time.monotonic() - begun
+    for probe in deployment.ready:
+        await stack.supervisor.watch(seen(job, stack, "deployment", probe, left_s()))
+    stack.durations_s["ready"] = time.monotonic() - begun - stack.durations_s["start"]
+    job.tell("deployment_ready", durations_s=rounded(stack.durations_s))
+
+
+async def seen(job: Job, stack: Stack, name: str, probe: Probe, timeout_s: float) -> None:
+    """Returns when the probe holds; tells what is seen meanwhile. Raises NotReady."""
+    bound = stack.host.probe(probe, stack.results_dir)
+    await until(bound, timeout_s, lambda what: job.tell("probe", of=name, kind=probe.kind, seen=what))
+
+
+def _write_settings(job: Job, stack: Stack, commands: Sequence[Command]) -> None:
+    for command in commands:
+        command.workdir.mkdir(parents=True, exist_ok=True)
+    if job.deployment.lmcache is not None:
+        text = lmcache_text(job.deployment, stack.host.names(stack.results_dir))
+        (stack.results_dir / "lmcache.yaml").write_text(text, encoding="utf-8")
+
+
+def new_run(job: Job) -> Path:
+    """A fresh `runs/<n>` below the deployment's folder: nothing of an earlier start can be seen in it."""
+    parent = job.store.deployment_dir(job.deployment).resolve() / "runs"
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+    folder = parent / str(number)
+    folder.mkdir()
+    return folder
+
+
+def rounded(durations_s: Mapping[str, float]) -> dict[str, float]:
+    """Durations to the millisecond."""
+    return {stage: round(seconds, 3) for stage, seconds in durations_s.items()}
