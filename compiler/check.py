@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.place import Placement
-from compiler.rules import nodes, ports, settings, sizes, workload
+from compiler.rules import model, nodes, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -38,6 +38,11 @@ RULES: tuple[Rule, ...] = (
     Rule("worker-larger-than-node", "a worker larger than a node takes whole nodes", sizes.whole_nodes),
     Rule("gpus-per-node", "the workers on a node need no more GPUs than it has", sizes.gpus_per_node),
     Rule("prefill-tp", "prefill TP is at most decode TP, unless the constraint is lifted", sizes.prefill_tp),
+    Rule("heads", "attention heads and KV heads divide by TP", model.heads),
+    Rule("layers", "layers divide by PP", model.layers),
+    Rule("experts", "experts divide by EP, and EP divides the worker's GPUs", model.experts),
+    Rule("memory", "the weights fit the GPUs", model.memory),
+    Rule("context", "prompt and answer fit the context length", model.context),
     Rule("node-list", "a node list has no name twice and as many names as its count", nodes.lists),
     Rule("node-unknown", "nodes of a role belong to the allocation", nodes.belong),
     Rule("topology-nodes", "equal node lists need topology=shared, disjoint ones separate", nodes.topology),
@@ -75,5 +80,8 @@ RULES: tuple[Rule, ...] = (
 
 
 def check(config: Config, placement: Placement) -> list[Problem]:
-    """Every problem of a point."""
-    return [problem for rule in RULES for problem in rule.check(config, placement)]
+    """Every problem of a point. What is idle is told only of a plan that could run."""
+    found = [problem for rule in RULES for problem in rule.check(config, placement)]
+    if any(problem.level == "error" for problem in found):
+        return [problem for problem in found if problem.code != "idle"]
+    return found

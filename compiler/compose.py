@@ -183,6 +183,11 @@ class Composer:
                 result.append(Source(path, package))
         return result
 
+    def is_group(self, text: str) -> bool:
+        """True for an override that chooses an option of a group."""
+        override, _ = self._parsed(text)
+        return override is not None and self._is_group(override)
+
     def options(self, group: str) -> list[str]:
         """Options of a group, sorted; empty when there is no such group."""
         return sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
@@ -208,6 +213,14 @@ class Composer:
         return override.package is not None or key.startswith("hydra/") or bool(self.options(key))
 
     def _wrong_option(self, override: Override) -> list[Problem]:
+        if override.is_add() or override.is_force_add():
+            plain = (override.input_line or "").lstrip("+")
+            reason = "a group has one option, and there is a place for it"
+            return [
+                error(
+                    "override", override.key_or_group, override.value(), reason, f"write {plain}, without +"
+                ).at(_place(override))
+            ]
         value, known = override.value(), self.options(override.key_or_group)
         names = value if isinstance(value, list) else [value]
         return [
@@ -352,7 +365,7 @@ def _unknown_key(override: Override, parent: str, missing: str, known: list[str]
         hint = (f"did you mean '{guess[0]}'? " if guess else "") + f"to add it write +{override.input_line}"
     elif missing in TOOLS:
         hint = f"bench={missing} brings it"
-    elif key == "experiment":
+    elif key.lstrip("+") == "experiment":
         reason, hint = (
             "there are no experiments here",
             f"put experiment/{value}.yaml into a folder named by --config-dir",

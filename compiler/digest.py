@@ -29,9 +29,10 @@ _DEPLOYMENT_OUT = (
     "storage_cache_dir",
     "ready_timeout_s",
     "max_restarts",
+    "repeatable",
 )
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
-_WORKLOAD_OUT = ("between_timeout_s",)
+_WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint")
 _PHASE_OUT = ("timeout_s", "artifact_dir")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler import flags, late, quote
+from compiler.image import is_moving
 from compiler.model import Config, Engine, Role
 from compiler.place import Part, Placement, Worker
 from compiler.plan import Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
@@ -77,6 +78,7 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         storage_cache_dir=config.system.storage_cache_dir,
         ready_timeout_s=config.launch.ready_timeout_s,
         max_restarts=config.launch.max_restarts,
+        repeatable=not is_moving(config.system.image),
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
     )
 
@@ -315,6 +317,8 @@ def _workload(config: Config, placement: Placement) -> Workload:
         phases=tuple(_phase(config, placement, phase) for phase in config.phases or [{}]),
         env=_literals(config.bench.env),
         unset_env=tuple(config.bench.unset_env),
+        needs=tuple(dict.fromkeys([config.bench.command[0], *config.bench.needs])),
+        needs_hint=config.bench.needs_hint,
         between_command=_bash_text(between.command),
         between_timeout_s=between.timeout_s,
         health_check=between.health_check,

@@ -196,6 +196,11 @@ class Model:
     num_hidden_layers: Count | None = None
     hidden_size: Count | None = None
     head_dim: Count | None = None
+    intermediate_size: Count | None = None
+    moe_intermediate_size: Count | None = None
+    num_experts: Count | None = None
+    kv_lora_rank: Count | None = None
+    """Set for multi-head latent attention, whose KV heads are not split."""
     vocab_size: Count | None = None
     max_position_embeddings: Count | None = None
 
@@ -345,6 +350,10 @@ class Bench:
     env: Env = field(default_factory=dict)
     unset_env: list[Text] = field(default_factory=list)
     """Variables the tool must not inherit."""
+    needs: list[Text] = field(default_factory=list)
+    """Programs that must be there, beside the command itself."""
+    needs_hint: Text | None = None
+    """What to do where one is missing."""
     timeout_s: Positive = 3600
     """Longest time one phase may take, in seconds."""
 
@@ -418,6 +427,8 @@ class Config:
     action: Literal["run", "plan", "status", "report", "explain"] = "run"
     format: Literal["text", "json"] = "text"
     output_dir: Text = "outputs"
+    strict: Flag = False
+    """Warnings forbid to run, as errors do."""
 
     model: Model
     backend: Backend

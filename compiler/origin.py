@@ -21,13 +21,19 @@ class Origins:
 
     def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
         self._lines = _lines(composer, composer.selection(overrides))
-        self._overrides = {_key(text): f"override '{text}'" for text in overrides}
+        # The option of a group is chosen by an override; the keys below it were written in the option's file.
+        self._groups = {_key(text): f"override '{text}'" for text in overrides if composer.is_group(text)}
+        self._overrides = {
+            _key(text): f"override '{text}'" for text in overrides if _key(text) not in self._groups
+        }
 
     def of(self, key: str) -> str:
         """The override of the key or of what holds it, else `file:line` of the same, else ""."""
         parts = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
         paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
-        for places in (self._overrides, self._lines):
+        if paths[0] in self._groups:
+            return self._groups[paths[0]]
+        for places in (self._overrides, self._lines, self._groups):
             for path in paths:
                 if path in places:
                     return places[path]

@@ -9,6 +9,7 @@ from compiler import digest
 from compiler.check import check
 from compiler.compose import Composed, Composer
 from compiler.errors import Problem
+from compiler.facts import with_facts
 from compiler.lower import Lowered, lower
 from compiler.model import Config
 from compiler.normalise import normalise
@@ -28,7 +29,7 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
             deployments.setdefault(deployment.digest, deployment)
     found = [point for point, _ in compiled]
     told = [
-        replace(point, problems=(*point.problems, *with_origins(composer, point.overrides, warnings)))
+        _told(point, with_origins(composer, point.overrides, warnings))
         for point, warnings in zip(found, across(found), strict=True)
     ]
     return Plan(tuple(told), tuple(deployments.values()))
@@ -43,13 +44,27 @@ def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, 
         config, wrong = parse(composed.data)
         problems += _not_told_yet(problems, wrong)
     if config is not None:
-        config = normalise(config)
+        config = with_facts(normalise(config))
         placement = place(config)
-        problems += check(config, placement)
+        problems += _graded(config, check(config, placement))
         if not any(problem.level == "error" for problem in problems):
             lowered = lower(config, placement)
     told = with_origins(composer, overrides, problems)
     return _point(composed, config, lowered, told)
+
+
+def _graded(config: Config, problems: Sequence[Problem]) -> list[Problem]:
+    return [replace(problem, level="error") for problem in problems] if config.strict else list(problems)
+
+
+def _told(point: Point, warnings: Sequence[Problem]) -> Point:
+    """The point with warnings that come from other points; they forbid to run it when it is strict."""
+    if not warnings:
+        return point
+    if point.config.get("strict") is not True:
+        return replace(point, problems=(*point.problems, *warnings))
+    errors = tuple(replace(warning, level="error") for warning in warnings)
+    return replace(point, problems=(*point.problems, *errors), digest=None, deployment=None, status="invalid")
 
 
 def _not_told_yet(told: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:

@@ -125,6 +125,8 @@ class Deployment:
     """What `{storage_cache_dir}` stands for; null: a folder of the results."""
     ready_timeout_s: float
     max_restarts: int
+    repeatable: bool
+    """False when the image may be another one tomorrow: then no result is taken as done."""
     versions: Mapping[str, str]
     """Releases the flags were written for: `dynamo`, `aiperf`, ..."""
 
@@ -159,6 +161,9 @@ class Workload:
     phases: tuple[Phase, ...]
     env: Mapping[str, str]
     unset_env: tuple[str, ...]
+    needs: tuple[str, ...]
+    """Programs that must be there before anything is started."""
+    needs_hint: str | None
     between_command: str | None
     """Run by `bash -c` after each phase but the last."""
     between_timeout_s: float

@@ -54,7 +54,7 @@ def execute(
     if asked.action == "plan":
         return _show_plan(plan, asked)
     problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
-    return refuse([problem])
+    return refuse(with_origins(composer, asked.arguments, [problem]))
 
 
 def _compiled(
@@ -74,11 +74,24 @@ def _compiled(
 def _with_problems(plan: Plan, problems: Sequence[Problem]) -> Plan:
     """What is wrong with the command as a whole is wrong with each of its points."""
     points = plan.points or (Point("command", (), None, None, None, {}, (), "invalid"),)
+    told = {_said(problem) for problem in problems}
     wrong = [
-        replace(point, status="invalid", digest=None, deployment=None, problems=(*problems, *point.problems))
+        replace(
+            point,
+            status="invalid",
+            digest=None,
+            deployment=None,
+            workload=None,
+            problems=(*problems, *(problem for problem in point.problems if _said(problem) not in told)),
+        )
         for point in points
     ]
     return Plan(tuple(wrong), ())
+
+
+def _said(problem: Problem) -> tuple[str, str, str, str]:
+    """What makes two problems one for a reader."""
+    return problem.code, problem.key, problem.reason, problem.origin
 
 
 def _asked(plan: Plan, arguments: Sequence[str]) -> Asked:
@@ -98,7 +111,7 @@ def told_once(plan: Plan) -> list[tuple[Problem, int]]:
     counts: dict[tuple[str, str, str, str], tuple[Problem, int]] = {}
     for point in plan.points:
         for problem in point.problems:
-            key = (problem.code, problem.key, problem.reason, problem.origin)
+            key = _said(problem)
             counts[key] = (problem, counts.get(key, (problem, 0))[1] + 1)
     return sorted(counts.values(), key=lambda entry: entry[0].level != "error")
 

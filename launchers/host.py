@@ -150,18 +150,30 @@ def claimed(num_nodes: int, storage_cache_dir: str | None = None) -> Iterator[Ho
 def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host) -> list[Problem]:
     """Everything that can be known to fail before a process is started: ports in use, programs not there."""
     names, path = host.names(Path()), host.environment()["PATH"]
-    started = [(process.argv, process.name) for process in deployment.processes]
-    started += [(phase.argv, workload.tool) for workload in workloads for phase in workload.phases]
     # Named after the first that needs it: eight workers miss the same module only once.
-    first = {tuple(late.bind(word, names) for word in argv[:3]): name for argv, name in reversed(started)}
+    first = {
+        tuple(late.bind(word, names) for word in process.argv[:3]): process.name
+        for process in reversed(deployment.processes)
+    }
     missing = [_missing(words, name, path) for words, name in first.items()]
-    return [problem for problem in missing if problem] + list(_taken_ports(deployment, host))
+    missing += [
+        error("program", "bench", program, "this program is not installed", workload.needs_hint or "")
+        for workload in workloads
+        for program in workload.needs
+        if shutil.which(program, path=path) is None
+    ]
+    return list(dict.fromkeys(problem for problem in missing if problem)) + list(
+        _taken_ports(deployment, host)
+    )
 
 
 def _missing(words: Sequence[str], name: str, path: str) -> Problem | None:
     program = words[0]
     if shutil.which(program, path=path) is None:
-        return error("program", name, program, "this program is not installed", INSTALL_HINT)
+        hint = (
+            f"install it, or name it in dynamo.{name}_command" if name in ("etcd", "nats") else INSTALL_HINT
+        )
+        return error("program", name, program, "this program is not installed", hint)
     if program == "python" and words[1:2] == ("-m",) and not _has_module(words[2]):
         return error("program", name, words[2], f"{sys.executable} has no such module", INSTALL_HINT)
     return None

@@ -45,7 +45,7 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     store = Store(output_dir)
     started = datetime.now(UTC)
     distinct = {point.digest: point for point in plan.points}
-    done = {key for key, point in distinct.items() if _look(plan, store, point).status == "done"}
+    done = {key for key, point in distinct.items() if _is_done(plan, store, point)}
     todo = [point for key, point in distinct.items() if key not in done]
     _announce(plan, len(distinct), len(done), store)
     interrupted = False
@@ -71,16 +71,25 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     return GATE_FAILED if any(not verdict.passed for verdict in verdicts) else OK
 
 
+def _is_done(plan: Plan, store: Store, point: Point) -> bool:
+    repeatable = plan.deployment(str(point.deployment)).repeatable
+    return repeatable and _look(plan, store, point).status == "done"
+
+
 def _look(plan: Plan, store: Store, point: Point) -> Standing:
     return store.look(plan.deployment(str(point.deployment)), point)
 
 
 def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
     double = len(plan.points) - distinct
-    parts = [f"{distinct} point{'s' if distinct != 1 else ''}", f"{len(plan.deployments)} deployment(s)"]
+    parts = [_count(distinct, "point"), _count(len(plan.deployments), "deployment")]
     parts += [f"{double} asked for twice and measured once"] if double else []
     parts += [f"{done} done before"] if done else []
     print(f"servix: {', '.join(parts)}; results in {store.root}", file=sys.stderr)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str) -> None:

@@ -1,61 +1,71 @@
-"""Compiles overrides in this process, with one composer per configuration folder for the whole session."""
+"""Compiles overrides in this process, with one composer for the whole session."""
 
 from __future__ import annotations
 
 import io
 import os
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from compiler.compose import Composer, composer
 from compiler.errors import Problem, format_problem
+from compiler.origin import with_origins
+from compiler.pipeline import compile_sweep
 from compiler.plan import Deployment, Plan, Point, Process
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
-# Hydra finds our sweeper and launchers in the package `hydra_plugins` below launchers/, as in run.py.
+# As run.py does: Hydra finds our sweeper and launchers in the package `hydra_plugins` below launchers/.
 if str(ROOT / "launchers") not in sys.path:
     sys.path.append(str(ROOT / "launchers"))
-
-
-@contextmanager
-def entered(config_dir: Path | None = None, arguments: Sequence[str] = ()) -> Iterator[Composer]:
-    """A composer for the project's configuration and a folder of the user's own."""
-    with composer(CONFIG, config_dir, arguments) as made:
-        yield made
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 
 @cache
 def shared_composer() -> Composer:
-    """The composer without a user's folder; it outlives its context, which only Hydra's globals need."""
-    with entered() as made:
+    """The composer of the project's own configuration; only Hydra's globals end with its context."""
+    with composer(CONFIG) as made:
         return made
 
 
-def plan(*arguments: str, composer: Composer | None = None) -> Plan:
-    """What `python run.py <arguments>` compiles."""
-    from launchers import command
+def plan(*arguments: str, using: Composer | None = None) -> Plan:
+    """What `python run.py <arguments>` compiles; arguments that cannot be read are a point of their own."""
+    used = using or shared_composer()
+    overrides, unread = used.points(arguments)
+    made = compile_sweep(used, overrides)
+    if not unread:
+        return made
+    told = with_origins(used, arguments, unread)
+    return replace(made, points=(Point("command", (), None, None, None, {}, told, "invalid"), *made.points))
 
-    return command.compiled(composer or shared_composer(), [arguments])
+
+def own_plan(own: Path, *arguments: str) -> Plan:
+    """The same with --config-dir."""
+    with composer(CONFIG, own, arguments) as made:
+        return plan(*arguments, using=made)
 
 
-def point(*arguments: str, composer: Composer | None = None) -> Point:
-    """The only point of a command."""
-    (only,) = plan(*arguments, composer=composer).points
+def point(*arguments: str) -> Point:
+    """The only point of a command, valid or not."""
+    (only,) = plan(*arguments).points
     return only
 
 
-def valid(*arguments: str, composer: Composer | None = None) -> Deployment:
+def deployment(*arguments: str) -> Deployment:
     """The only deployment of a command that must be valid."""
-    made = plan(*arguments, composer=composer)
+    made = plan(*arguments)
     assert made.valid, told(made)
     (only,) = made.deployments
     return only
+
+
+def problems(made: Plan, level: str = "error") -> list[Problem]:
+    """Problems of all points."""
+    return [problem for one in made.points for problem in one.problems if problem.level == level]
 
 
 def told(made: Plan) -> str:
@@ -63,12 +73,25 @@ def told(made: Plan) -> str:
     return "\n".join(format_problem(problem) for one in made.points for problem in one.problems)
 
 
-def errors(*arguments: str, composer: Composer | None = None) -> list[Problem]:
-    """Errors of all points."""
-    made = plan(*arguments, composer=composer)
-    return [problem for one in made.points for problem in one.problems if problem.level == "error"]
+def workers(made: Deployment) -> list[Process]:
+    """Processes that are a worker, or its part on one node."""
+    return [process for process in made.processes if process.worker is not None]
 
 
-def workers(deployment: Deployment) -> list[Process]:
-    """Processes that are (a part of) a worker."""
-    return [process for process in deployment.processes if process.worker is not None]
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(arguments: Sequence[str]) -> Ran:
+    """The whole command in this process: Hydra's command line, sweeper and launcher included."""
+    from launchers.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(CONFIG, list(arguments))
+    return Ran(code, out.getvalue(), err.getvalue())

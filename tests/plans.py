@@ -92,6 +92,7 @@ def one_prefill_one_decode() -> Plan:
         storage_cache_dir=None,
         ready_timeout_s=600,
         max_restarts=1,
+        repeatable=True,
         versions={"dynamo": "1.6.1"},
     )
     return Plan((two_phases(deployment), invalid()), (deployment,))
@@ -119,6 +120,8 @@ def workload(**changes: Any) -> Workload:
         phases=(phase("main", 2),),
         env={},
         unset_env=("HF_HUB_OFFLINE",),
+        needs=("aiperf",),
+        needs_hint=None,
         between_command=None,
         between_timeout_s=120.0,
         health_check=True,

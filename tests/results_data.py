@@ -26,6 +26,8 @@ def workload(**fields: Any) -> Workload:
         phases=(phase(),),
         env={},
         unset_env=(),
+        needs=(),
+        needs_hint=None,
         between_command=None,
         between_timeout_s=60,
         health_check=True,

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -76,6 +77,7 @@ def deployment(*processes: Process, **more: Any) -> Deployment:
         metrics_urls=(),
         lmcache={"path": "{results_dir}/cache"},
         storage_cache_dir=None,
+        repeatable=True,
         versions={},
         **{**defaults, **more},
     )
@@ -108,6 +110,8 @@ def point(number: int, *phases: Phase, **more: Any) -> Point:
         phases=phases or (phase("main"),),
         env={},
         unset_env=("HF_HUB_OFFLINE",),
+        needs=(),
+        needs_hint=None,
         max_error_rate=0.0,
         output_length_tolerance=0.1,
         trial=1,
@@ -332,8 +336,10 @@ except KeyboardInterrupt:
 
 def start_servix(folder: Path, takes: float) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", SERVIX.format(takes=takes), str(folder)]
+    (folder / "tmp").mkdir(exist_ok=True)
     with (folder / "said").open("ab") as said:
-        return subprocess.Popen(words, cwd=FOLDER.parents[1], stderr=said)
+        environment = {**os.environ, "TMPDIR": str(folder / "tmp")}
+        return subprocess.Popen(words, cwd=FOLDER.parents[1], stderr=said, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +353,7 @@ def test_an_interrupted_run_leaves_no_process_and_no_result(tmp_path: Path, numb
     assert code == (130 if number != signal.SIGKILL else -number)
     assert wait_until(lambda: not alive(str(tmp_path)))
     assert list(tmp_path.rglob("result.json")) == []
+    assert wait_until(lambda: not list((tmp_path / "tmp").iterdir()))
     with start_servix(tmp_path, 0) as again:
         assert again.wait(20) == 0
     assert Store(tmp_path).status(deployment(), point(1)) == "done"

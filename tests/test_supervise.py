@@ -97,12 +97,17 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_run_ends_at_once_when_a_server_dies(tmp_path: Path) -> None:
+    pids: dict[str, int] = {}
+
+    def tell(event: str, **fields: Any) -> None:
+        if event == "process_start":
+            pids[fields["process"]] = fields["pid"]
+
     async def main() -> float:
-        async with Supervisor() as supervisor:
+        async with Supervisor(tell) as supervisor:
             await supervisor.start([server(tmp_path, "decode-0")], at_once)
             await said_hello(tmp_path, "decode-0")
-            pid = int(subprocess.check_output(["pgrep", "-f", f"{tmp_path}/decode-0"]).split()[0])
-            asyncio.get_running_loop().call_later(0.2, os.kill, pid, signal.SIGKILL)
+            asyncio.get_running_loop().call_later(0.2, os.kill, pids["decode-0"], signal.SIGKILL)
             started = time.monotonic()
             with pytest.raises(Died, match="decode-0 was killed by SIGKILL"):
                 await supervisor.run(client(tmp_path, "load", "--takes", "60"), 60)

@@ -10,6 +10,10 @@ from compiler.model import Config
 from compiler.place import Placement
 
 
+VIRTUAL = "virtual"
+"""Kind of the GPUs that are only counted: the plan shows those without work, nobody pays for them."""
+
+
 def lists(config: Config, placement: Placement) -> Iterable[Problem]:
     """Every list of names, against itself and its count."""
     held = {"nodes": (config.nodes, "num_nodes", config.num_nodes)}
@@ -107,18 +111,15 @@ def idle(config: Config, placement: Placement) -> Iterable[Problem]:
         yield warning(
             "idle", "num_nodes", config.num_nodes, reason, "lower num_nodes, or give a role more nodes"
         )
-    parts = [(entry.node, entry.gpus) for entry in placement.idle_gpus if len(entry.gpus) < available]
-    if parts:
-        count = sum(len(gpus) for _, gpus in parts)
-        shown = ", ".join(f"node {node}: {spans(gpus)}" for node, gpus in parts[:4])
-        more = f" and {len(parts) - 4} more nodes" if len(parts) > 4 else ""
-        reason = f"{count} GPUs have no work ({shown}{more})"
+    partly = [entry for entry in placement.idle_gpus if len(entry.gpus) < available]
+    if partly and config.system.gpu.kind != VIRTUAL:
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for entry in partly:
+            alike.setdefault(entry.gpus, []).append(entry.node)
+        shown = "; ".join(f"node {spans(nodes)}: {spans(gpus)}" for gpus, nodes in alike.items())
+        reason = f"{sum(len(entry.gpus) for entry in partly)} GPUs have no work ({shown})"
         yield warning(
-            "idle",
-            "system.gpus_per_node",
-            available,
-            reason,
-            "raise tensor_parallel_size or workers_per_node",
+            "idle", "system.gpus_per_node", available, reason, "raise the sizes or workers_per_node"
         )
 
 

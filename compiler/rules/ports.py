@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.errors import Problem, error
+from compiler.errors import Problem, error, warning
 from compiler.model import HIGHEST_PORT, Config
 from compiler.place import Placement
 from compiler.rules.nodes import topology
@@ -42,7 +42,7 @@ def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
                 continue
             told.add(pair)
             port = max(left.first, right.first)
-            reason = f"port {port} on {_name(placement, node)} is taken by {left.owner} ({left.key}) and {right.owner}"
+            reason = f"port {port} on {_name(placement, node)} is taken by {left.owner} (set by {left.key}) and {right.owner}"
             hint = "move one of them by 100 or so"
             if left.key == right.key == LMCACHE_PORTS:
                 hint = "a host with several workers needs it to be null"
@@ -57,6 +57,16 @@ def in_range(config: Config, placement: Placement) -> Iterable[Problem]:
             told.add(taken.key)
             reason = f"{taken.owner} would need port {taken.last}, the highest is {HIGHEST_PORT}"
             yield error("port-range", taken.key, taken.value, reason, "lower the base")
+
+
+def privileged(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Below 1024 only root may listen."""
+    told: set[str] = set()
+    for taken in _taken(config, placement):
+        if taken.first < 1024 and taken.key not in told:
+            told.add(taken.key)
+            reason = f"{taken.owner} would listen on port {taken.first}, for which it must be root"
+            yield warning("port-privileged", taken.key, taken.value, reason, "use a port from 1024 on")
 
 
 def _touching(entries: list[Taken]) -> Iterator[tuple[Taken, Taken]]:
@@ -85,7 +95,7 @@ def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
             for name, port in part.ports.items():
                 base = config.backend.ports[name].base
                 last = port.port + port.count - 1
-                owner = f"{worker.role}-{worker.index} ({name})"
+                owner = f"{name} of {worker.role}-{worker.index}"
                 yield Taken(part.node, port.port, last, owner, f"backend.ports.{name}.base", base)
     yield from _lmcache_workers(config, placement)
 

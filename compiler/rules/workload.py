@@ -13,7 +13,7 @@ from compiler.place import Placement
 
 _PHASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _GATE = re.compile(
-    r"\s*(?P<metric>[a-z][a-z0-9_]*(?:\.[a-z0-9]+)?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>[+-]?\d+(?:\.\d+)?)\s*(?P<percent>%?)\s*\Z"
+    r"\s*(?P<metric>[a-z][a-z0-9_]*(?:\.[a-z0-9]+)?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)\s*\Z"
 )
 
 

@@ -1,0 +1,54 @@
+"""Rules on images and paths, and on what is not pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from compiler.errors import Problem, error, warning
+from compiler.image import REFERENCE, is_moving
+from compiler.model import Config
+from compiler.place import Placement
+
+
+def image(config: Config, placement: Placement) -> Iterable[Problem]:
+    """A container image: a registry reference (also enroot's `registry#name`), or an absolute squash file."""
+    value = config.system.image
+    if value is None or value.startswith("/"):
+        return
+    match = REFERENCE.match(value.removeprefix("docker://"))
+    if match is None:
+        hint = "e.g. registry/name:tag@sha256:... or /path/to/image.sqsh"
+        yield error("image", "system.image", value, "is not an image reference", hint)
+    elif is_moving(value):
+        reason = f"the tag '{match['tag'] or 'latest'}' moves, so no result with it is ever taken as done"
+        yield warning("image", "system.image", value, reason, "name a version, best with its digest")
+    elif match["digest"] is None:
+        reason = "a tag can be moved; what it resolved to is recorded with the result"
+        yield warning("image", "system.image", value, reason, "add @sha256:...")
+
+
+def revision(config: Config, placement: Placement) -> Iterable[Problem]:
+    """A hub model without revision is whatever the hub has that day."""
+    if config.engine == "real" and config.model.path is None and config.model.revision is None:
+        reason = f"'{config.model.id}' has no revision; what was resolved is recorded with the result"
+        yield warning("revision", "model.revision", None, reason, "set model.revision to a commit")
+
+
+def paths(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Paths are read on other machines and in containers, where a relative one means something else."""
+    model, system = config.model, config.system
+    places = [("model.path", model.path), ("system.hf_home", system.hf_home)]
+    places.append(("system.storage_cache_dir", system.storage_cache_dir))
+    for key, value in places:
+        if value is not None and not value.startswith(("/", "{")):
+            yield error("path", key, value, "is not absolute", "start it with /")
+    for index, mount in enumerate(system.mounts):
+        parts, key = mount.split(":"), f"system.mounts.{index}"
+        if len(parts) not in (2, 3) or not all(part.startswith(("/", "{")) for part in parts[:2]):
+            yield error(
+                "path",
+                key,
+                mount,
+                "is not source:target[:options] with absolute paths",
+                "e.g. /data:/data:ro",
+            )

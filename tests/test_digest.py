@@ -1,0 +1,130 @@
+"""Digests: pinned per version, blind to where and how a point runs, sensitive to what can change a number."""
+
+import subprocess
+import sys
+
+import pytest
+from compiling import ROOT, plan, point, told
+
+from compiler.digest import DIGEST_VERSION, digest, short
+
+BASE = ("system=slurm", "system.image=registry/engine:1.0", "model.revision=abc")
+PINNED_WITH = (
+    # The versions and the words of the shipped YAML are part of the digest, so these say little but what they set.
+    *("dynamo.version=1", "bench.version=1", "bench.words=[--url,'{url}']", "bench.command=[bench]"),
+    *("backend.ports={system: {base: 9090, env: DYN_SYSTEM_PORT}}", "system.env={}"),
+)
+
+PINNED = {
+    1: {
+        (): "",
+        ("topology=shared", "backend=sglang"): "",
+        ("bench=genai_perf", "trial=2", "lmcache=on"): "",
+    }
+}
+"""DIGEST_VERSION -> overrides -> digest of the point."""
+
+
+def ids_of(*overrides: str) -> tuple[str | None, str | None]:
+    """Digest of the deployment and of the point."""
+    made = plan(*overrides)
+    assert made.valid, told(made)
+    return made.points[0].deployment, made.points[0].digest
+
+
+def test_the_canonical_form_is_pinned() -> None:
+    """Made-up data: fails only when the form itself changes."""
+    data = {"b": [1, 2.5, None, True], "a": {"é": "x y", "0": {}}}
+    assert (DIGEST_VERSION, digest(data)) == (
+        1,
+        "v1-CANONICAL",
+    ), "the canonical form changed: raise DIGEST_VERSION, and pin the new value for it here"
+
+
+@pytest.mark.parametrize("overrides", list(PINNED[DIGEST_VERSION]), ids=lambda row: " ".join(row) or "default")
+def test_digests_of_points_are_pinned(overrides: tuple[str, ...]) -> None:
+    expected = PINNED[DIGEST_VERSION][overrides]
+    assert point(*overrides).digest == expected, (
+        "this point has another digest, so finished results are measured again. If what is hashed or how it is "
+        "written changed: raise DIGEST_VERSION and pin new values. If only this configuration's argv, environment "
+        "or default changed on purpose: pin the new value and say so in CHANGELOG.md"
+    )
+
+
+@pytest.mark.parametrize("seed", ["0", "4242"])
+def test_the_hash_seed_of_python_does_not_matter(seed: str) -> None:
+    code = (
+        "from compiling import point\n"
+        "print(point('topology=shared', 'backend=sglang', '+decode.env={B: 1, A: 2}', 'lmcache=on').digest)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONHASHSEED": seed, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    here = point("topology=shared", "backend=sglang", "+decode.env={B: 1, A: 2}", "lmcache=on").digest
+    assert ran.stdout.strip() == here
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("launch.ready_timeout_s=1", "launch.stop_timeout_s=1", "launch.max_restarts=5", "output_dir=/elsewhere"),
+        *("action=plan", "format=json", "bench.timeout_s=7", "between_phases.timeout_s=7"),
+        *("hydra.launcher.partition=gpu", "hydra.launcher.account=me", "hydra.launcher.timeout_min=5"),
+        *("nodes=[a,b]", "decode.nodes=[host7]", "system.name=other", "system.max_nodes=7"),
+        *("gates=['time_to_first_token_ms.p99 <= 200']", "objective={metric: x, direction: minimize}", "baseline=x"),
+        *("num_nodes=2", "decode.num_nodes=1", "decode.gpu_ids=[0]", "decode.tensor_parallel_size=1"),
+        *("constraints.prefill_tp_le_decode_tp=false", "aggregated.tensor_parallel_size=4"),
+        *("system.storage_cache_dir=/scratch", "lmcache_controller.ports=[9000]", "aiperf.workers_max=null"),
+    ],
+)
+def test_what_cannot_change_a_number_is_not_hashed(override: str) -> None:
+    assert ids_of(*BASE, override) == ids_of(*BASE)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("decode.tensor_parallel_size=2", "decode.pipeline_parallel_size=2", "decode.data_parallel_size=2"),
+        *("decode.num_nodes=2", "decode.workers_per_node=2", "topology=shared", "topology=aggregated"),
+        *("backend=sglang", "engine=mocker", "model.id=other/model", "model.revision=def", "model.path=/models/x"),
+        *("system.image=registry/engine:1.1", "system.gpu.kind=H100", "system.gpus_per_node=4"),
+        *("+decode.env.X=1", "+system.env.X=1", "+decode.args.max_num_seqs=8", "decode.extra_args=[--x]"),
+        *("decode.gpu_ids=[1]", "dynamo.router_mode=kv", "dynamo.version=1.7.0", "dynamo.event_plane=nats"),
+        *("lmcache=on", "+dynamo.frontend_args.router_temperature=0.5", "num_nodes=3"),
+    ],
+)
+def test_what_is_served_is_hashed_in_both(override: str) -> None:
+    deployment, whole = ids_of(*BASE, override)
+    assert deployment != ids_of(*BASE)[0]
+    assert whole != ids_of(*BASE)[1]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("aiperf.concurrency=4", "aiperf.request_count=60", "aiperf.random_seed=8", "aiperf.output_tokens_mean=9"),
+        *("trial=2", "bench.version=0.14.0", "bench=genai_perf", "phases=[{name: a, concurrency: 4}]"),
+        *("bench.extra_args=[--x]", "+bench.env.X=1", "between_phases.command='echo 1'"),
+        *("validity.max_error_rate=0.1", "+aiperf.prefill_concurrency=3", "model.tokenizer=other/tokenizer"),
+    ],
+)
+def test_what_is_asked_is_hashed_in_the_point_only(override: str) -> None:
+    deployment, whole = ids_of(*BASE, override)
+    assert deployment == ids_of(*BASE)[0]
+    assert whole != ids_of(*BASE)[1]
+
+
+def test_the_order_of_overrides_does_not_matter() -> None:
+    first = ("+decode.env.A=1", "+decode.env.B=2", "decode.tensor_parallel_size=2", "topology=shared")
+    assert ids_of(*first) == ids_of(*reversed(first))
+
+
+def test_a_short_digest_tells_points_apart() -> None:
+    made = plan("aiperf.concurrency=1,2,3,4,5,6,7,8", "trial=1,2,3")
+    assert len({short(one.digest) for one in made.points if one.digest}) == 24

@@ -1,0 +1,116 @@
+"""Bad inputs and near-misses of `problems.yaml`: each is refused with its place and words, or accepted."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compiling import ROOT, own_plan, plan, problems, run, told
+
+from compiler.errors import Problem, format_problem
+
+TABLE = yaml.safe_load((Path(__file__).parent / "problems.yaml").read_text(encoding="utf-8"))
+REFUSED: list[dict[str, Any]] = TABLE["refused"]
+ACCEPTED: list[dict[str, Any]] = TABLE["accepted"]
+WHOLE = [row for row in REFUSED if "files" in row or row.get("command")]
+INSIDE = [row for row in REFUSED if row not in WHOLE]
+
+INTERNALS = (
+    *("Traceback", "<function", "object at 0x", "pydantic", "omegaconf", "OmegaConf", "NoneType"),
+    *("Error merging override", "Could not override", "constrained-", "ConfigValueError"),
+)
+"""Words of the libraries below, which mean nothing to a user."""
+Folder = Callable[[Mapping[str, str]], Path]
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+def as_problem(data: Mapping[str, Any]) -> Problem:
+    return Problem(**data)
+
+
+def check(row: Mapping[str, Any], found: list[Problem]) -> None:
+    """The errors of a row: as many as expected, each one line with its place, none in a library's words."""
+    lines = [format_problem(problem) for problem in found]
+    shown = "\n".join(f"{problem.code}: {line}" for problem, line in zip(found, lines, strict=True))
+    expected = [problem for problem in found if problem.code not in row.get("also", ())]
+    assert len(expected) == row.get("count", 1), f"expected {row.get('count', 1)} problem\n{shown}"
+    at = row.get("at", f"override '{row['args'][0]}'")
+    assert any(row["code"] in problem.code and at in problem.origin for problem in expected), shown
+    for problem, line in zip(found, lines, strict=True):
+        assert "\n" not in line
+        assert problem.key or problem.code in ("yaml", "override-syntax"), shown
+        assert problem.origin, shown
+        assert not any(word in line for word in INTERNALS), shown
+    missing = [word for word in row["words"] if not any(word in line for line in lines)]
+    assert not missing, f"{missing} not in\n{shown}"
+
+
+def test_the_tables_are_long_enough_and_their_ids_unique() -> None:
+    assert len(REFUSED) >= 150
+    assert len(ACCEPTED) >= 50
+    names = ids(REFUSED) + ids(ACCEPTED)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("row", INSIDE, ids=ids(INSIDE))
+def test_the_compiler_refuses(row: dict[str, Any]) -> None:
+    made = plan(*row["args"])
+    assert not made.valid
+    assert not [point for point in made.points if not point.valid and point.digest]
+    check(row, problems(made))
+
+
+@pytest.mark.parametrize("row", WHOLE, ids=ids(WHOLE))
+def test_the_command_refuses(row: dict[str, Any], folder: Folder, tmp_path: Path) -> None:
+    """`files` and Hydra's own settings: one JSON document, exit code 2, nothing written."""
+    own = [f"--config-dir={folder(row['files'])}"] if "files" in row else []
+    output = tmp_path / "outputs"
+    ran = run([*row["args"], *own, "action=plan", "format=json", f"output_dir={output}"])
+    assert ran.code == 2, ran.err
+    document = json.loads(ran.out)
+    assert document["deployments"] == []
+    found = [as_problem(one) for point in document["points"] for one in point["problems"]]
+    check(row, [problem for problem in found if problem.level == "error"])
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("row", ACCEPTED, ids=ids(ACCEPTED))
+def test_near_misses_are_accepted(row: dict[str, Any], folder: Folder) -> None:
+    made = own_plan(folder(row["files"]), *row["args"]) if "files" in row else plan(*row["args"])
+    assert made.valid, told(made)
+    assert made.deployments
+
+
+FROM_A_SHELL = ("key-top", "option-typo", "tp-zero", "worker-larger-than-node", "port-of-a-worker")
+FROM_A_SHELL += ("interpolation-missing", "hydra-mode", "yaml-syntax")
+
+
+@pytest.mark.parametrize("name", FROM_A_SHELL)
+def test_the_real_command_says_so_and_starts_nothing(name: str, folder: Folder, tmp_path: Path) -> None:
+    """Exit code 2, one line per problem, no traceback, no output folder."""
+    (row,) = (row for row in REFUSED if row["id"] == name)
+    own = [f"--config-dir={folder(row['files'])}"] if "files" in row else []
+    output = tmp_path / "outputs"
+    ran = subprocess.run(
+        [sys.executable, "run.py", *row["args"], *own, f"output_dir={output}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stdout == ""
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in row["words"]), ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "nothing was started" in ran.stderr
+    assert not output.exists()
