@@ -11,11 +11,11 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -41,11 +41,13 @@ from omegaconf.errors import (
 from compiler.complaint import problem_of, sentence
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
+T = TypeVar("T")
 CONFIG_NAME = "config"
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 """What composing raises for a configuration that is wrong (a file that is not UTF-8 is a ValueError)."""
 OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extra_config")
 """Mappings that take new keys with Hydra's `+`."""
+_PLAIN_INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}\Z")
 TOOLS = ("aiperf", "genai_perf")
 """Keys that only the `bench` option of their name brings."""
 
@@ -67,6 +69,19 @@ class Source:
     package: str
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What all points of one group selection have in common."""
+
+    config: DictConfig
+    merged: Sequence[ResultDefault]
+    """Files in merge order."""
+    plain: Mapping[str, Any] | None
+    """The same as plain data; null when something in it cannot be resolved, or is resolved by code."""
+    watched: frozenset[str]
+    """Keys that interpolations refer to: changing one changes others."""
+
+
 class Loader(ConfigLoaderImpl):
     """Hydra's loader, which remembers the files it merged: `origin` needs them, and finding them is slow."""
 
@@ -83,8 +98,12 @@ class Composer:
     def __init__(self, loader: Loader, hydra_overrides: Sequence[str] = ()) -> None:
         self.loader = loader
         self.hydra_overrides = tuple(hydra_overrides)
-        self._bases: dict[tuple[str, ...], tuple[DictConfig, list[ResultDefault]]] = {}
+        self._bases: dict[tuple[str, ...], Base] = {}
         self._parser = OverridesParser.create(config_loader=loader)
+        # Points of a sweep share most of their overrides, and all of their groups.
+        self._read: dict[str, tuple[Override | None, Problem | None]] = {}
+        self._options: dict[str, list[str]] = {}
+        self._kept: dict[Any, Any] = {}
 
     def master(self, arguments: Sequence[str]) -> DictConfig:
         """The configuration that is the same for all points, Hydra's own part included.
@@ -95,7 +114,7 @@ class Composer:
         fixed = [
             o.input_line or "" for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
         ]
-        return self._base(self.selection(fixed))[0]
+        return self._base(self.selection(fixed)).config
 
     def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
         """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
@@ -130,10 +149,12 @@ class Composer:
                 values.append(override)
         selection = (*self.hydra_overrides, *groups)
         try:
-            base, _ = self._base(selection)
+            base = self._base(selection)
         except COMPLAINTS as exception:
             return Composed(tuple(overrides), None, (*problems, self.complaint(exception)))
-        config = copy.deepcopy(base)
+        if base.plain is not None and all(_is_simple(value, base) for value in values):
+            return Composed(tuple(overrides), _with_values(base.plain, values), tuple(problems))
+        config = copy.deepcopy(base.config)
         for value in values:
             problems += _apply(value, config)
         data, unresolved = _plain(config)
@@ -150,9 +171,10 @@ class Composer:
                 self.master(groups)
             except COMPLAINTS as exception:
                 key, _, value = text.partition("=")
-                problems.append(
-                    error("hydra", key.lstrip("+~"), value, sentence(exception)).at(f"override '{text}'")
-                )
+                inner = _innermost(exception)
+                absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
+                reason = "Hydra has no such setting here" if absent else sentence(inner)
+                problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
         told = {problem.origin for problem in problems}
         self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in told)
         return problems
@@ -172,10 +194,17 @@ class Composer:
         groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
         return (*self.hydra_overrides, *groups)
 
+    def kept(self, make: Callable[[Composer, tuple[str, ...]], T], selection: tuple[str, ...]) -> T:
+        """What `make` gives for a selection, made once: all points of it have it in common."""
+        key = (make, selection)
+        if key not in self._kept:
+            self._kept[key] = make(self, selection)
+        return cast(T, self._kept[key])
+
     def sources(self, selection: Sequence[str]) -> list[Source]:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
         result: list[Source] = []
-        for default in self._base(tuple(selection))[1]:
+        for default in self._base(tuple(selection)).merged:
             loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
             if loaded is not None and loaded.path.startswith("file://"):
                 path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
@@ -190,15 +219,23 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """Options of a group, sorted; empty when there is no such group."""
-        return sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
+        if group not in self._options:
+            self._options[group] = sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
+        return self._options[group]
 
     def groups(self) -> list[str]:
         """Names of the project's groups."""
         return [name for name in self.loader.list_groups("") if name != "hydra" and self.options(name)]
 
     def _parsed(self, text: str) -> tuple[Override | None, Problem | None]:
+        if text not in self._read:
+            self._read[text] = self._parse(text)
+        return self._read[text]
+
+    def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
         try:
             override = self._parser.parse_override(text)
+            override.config_loader = self.loader
             if override.key_or_group:
                 return override, None
             reason = "has no key"
@@ -235,7 +272,7 @@ class Composer:
             if not override.is_delete() and known and name is not None and _option(name) not in known
         ]
 
-    def _base(self, selection: tuple[str, ...]) -> tuple[DictConfig, list[ResultDefault]]:
+    def _base(self, selection: tuple[str, ...]) -> Base:
         if selection not in self._bases:
             try:
                 config = self.loader.load_configuration(
@@ -244,7 +281,10 @@ class Composer:
             except (AttributeError, TypeError, AssertionError) as exception:
                 # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
                 raise ConfigCompositionException("a value of this kind does not fit here") from exception
-            self._bases[selection] = (config, self.loader.merged)
+            plain, unresolved = _plain(config)
+            watched = _watched(config)
+            simple = None if unresolved or watched is None else plain
+            self._bases[selection] = Base(config, self.loader.merged, simple, watched or frozenset())
         return self._bases[selection]
 
 
@@ -314,6 +354,64 @@ def _refused_sweep(override: Override) -> Problem | None:
     else:
         return None
     return error("swept", key, value, reason, hint).at(_place(override))
+
+
+def _watched(config: DictConfig) -> frozenset[str] | None:
+    """Keys that interpolations outside Hydra's part refer to; null when one needs more than a key to be read."""
+    found: set[str] = set()
+    nodes: list[Any] = [config._get_node(key) for key in config if key != "hydra"]
+    while nodes:
+        node = nodes.pop()
+        if OmegaConf.is_config(node) and not node._is_interpolation() and not node._is_none():
+            children = node._content
+            nodes += children.values() if isinstance(children, dict) else children
+        elif node._is_interpolation():
+            match = _PLAIN_INTERPOLATION.match(str(node._value()))
+            if match is None:
+                return None
+            found.add(match[1])
+    return frozenset(found)
+
+
+def _is_simple(override: Override, base: Base) -> bool:
+    """True where setting the value in plain data gives what Hydra and OmegaConf would: see the test of both."""
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
+        return False
+    key, value = override.key_or_group, override.value()
+    if "[" in key or not _is_data(value) or isinstance(value, dict):
+        return False
+    node: Any = base.plain
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        node = node[name]
+    if isinstance(node, Mapping):
+        return False
+    return not any(key == w or key.startswith(w + ".") or w.startswith(key + ".") for w in base.watched)
+
+
+def _is_data(value: Any) -> bool:
+    """Data without interpolations and without the mark of a missing value."""
+    if isinstance(value, str):
+        return "$" not in value and value != "???"
+    if isinstance(value, list):
+        return all(_is_data(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_data(item) for key, item in value.items())
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _with_values(plain: Mapping[str, Any], values: Sequence[Override]) -> dict[str, Any]:
+    """Plain data with values set; what is not changed is shared with the base, so nobody may write to it."""
+    data = dict(plain)
+    for override in values:
+        *parents, last = override.key_or_group.split(".")
+        node = data
+        for name in parents:
+            node[name] = dict(node[name])
+            node = node[name]
+        node[last] = override.value()
+    return data
 
 
 def _apply(override: Override, config: DictConfig) -> list[Problem]:
@@ -391,15 +489,19 @@ def _where_it_ends(key: str, config: DictConfig) -> tuple[str, str | None, list[
 
 def _plain(config: DictConfig) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The configuration without Hydra's part, interpolations resolved; else every one that cannot be."""
-    with_own = {key: config._get_node(key) for key in config if key != "hydra"}
+    own = {str(key): config._get_node(key) for key in config if key != "hydra"}
     try:
-        own = copy.copy(config)
-        OmegaConf.set_struct(own, False)
-        own.pop("hydra", None)
-        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True, throw_on_missing=True)), []
+        return {key: _resolved(config, key) for key in own}, []
     except OmegaConfBaseException:
-        problems = [problem for key, node in with_own.items() for problem in _unresolved(node, str(key))]
+        problems = [problem for key, node in own.items() for problem in _unresolved(node, str(key))]
         return None, problems or [error("interpolation", "", NOTHING, "an interpolation cannot be resolved")]
+
+
+def _resolved(config: DictConfig, key: str) -> Any:
+    value = config[key]
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    return value
 
 
 def _unresolved(node: Any, key: str) -> Iterator[Problem]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from compiler.plan import Deployment, Workload
@@ -38,15 +39,15 @@ _PHASE_OUT = ("timeout_s", "artifact_dir")
 
 def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:
     """Digest of a deployment; `identity` adds what the plan does not hold, such as the model's revision."""
-    data = _without(asdict(deployment), _DEPLOYMENT_OUT)
-    data["processes"] = [_without(process, _PROCESS_OUT) for process in data["processes"]]
+    data = _data(deployment, _DEPLOYMENT_OUT)
+    data["processes"] = [_data(process, _PROCESS_OUT) for process in deployment.processes]
     return digest({"kind": "deployment", **data, "identity": dict(identity)})
 
 
 def point_digest(deployment: str, workload: Workload) -> str:
     """Digest of a point: its deployment's digest and its workload."""
-    data = _without(asdict(workload), _WORKLOAD_OUT)
-    data["phases"] = [_without(phase, _PHASE_OUT) for phase in data["phases"]]
+    data = _data(workload, _WORKLOAD_OUT)
+    data["phases"] = [_data(phase, _PHASE_OUT) for phase in workload.phases]
     return digest({"kind": "point", "deployment": deployment, **data})
 
 
@@ -65,5 +66,17 @@ def short(digest_text: str) -> str:
     return digest_text.partition("-")[2][:SHORT]
 
 
-def _without(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in keys}
+def _data(value: Any, out: tuple[str, ...] = ()) -> Any:
+    """JSON types of plan data, without the fields `out`. What `dataclasses.asdict` copies is only read here."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _data(getattr(value, name)) for name in _names(type(value)) if name not in out}
+    if isinstance(value, Mapping):
+        return {str(key): _data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_data(item) for item in value]
+    return value
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))

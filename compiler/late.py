@@ -78,6 +78,8 @@ def template(text: str, fields: Mapping[str, str] | None = None, known: Collecti
     >>> template('{"pull": {port}}', {"port": "8300"})
     '{"pull": 8300}'
     """
+    if "{" not in text and "}" not in text:
+        return text
     fields = fields or {}
     pattern = _TOKEN if _DOUBLED.match(text) else _TOKEN_AMONG_BRACES
     result, plain, position = "", "", 0

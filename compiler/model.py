@@ -124,11 +124,11 @@ Flag = Annotated[bool, Field(strict=True)]
 Env = dict[
     Annotated[str, BeforeValidator(environment_name)], Annotated[str, BeforeValidator(environment_text)]
 ]
-Words = Annotated[list[Text], BeforeValidator(split_words)]
+Words = Annotated[list[Text], BeforeValidator(split_words, json_schema_input_type=list[str] | str)]
 """A command: a list of words taken as they are, or text split as a shell splits words."""
-Nodes = Annotated[list[Text], BeforeValidator(host_names)]
+Nodes = Annotated[list[Text], BeforeValidator(host_names, json_schema_input_type=list[str] | str)]
 """Host names: a list, or text in Slurm's notation (`node[001-004,7],login`)."""
-GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices)]
+GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices, json_schema_input_type=list[int] | str | int)]
 """GPU indices: a list, or text such as "0,1"."""
 NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=10_000)]
 Arguments = Annotated[dict[str, Any], AfterValidator(plain_numbers)]
@@ -244,6 +244,8 @@ class Engine:
     """Words for a worker that spans nodes (`{num_nodes}`, `{node_rank}`, `{head_host}`)."""
     reserved: list[Text] = field(default_factory=list)
     """`args` keys that would contradict what the plan sets."""
+    catalogues: list[Text] = field(default_factory=list)
+    """Files of catalogues/ (without .json) that know this engine's flags; none: flags are not checked."""
     accepts: list[Text] | None = None
     """`args` keys this engine knows; null: all. Others are left out and told (the mocker simulates)."""
     env: Env = field(default_factory=dict)
@@ -306,6 +308,8 @@ class Dynamo:
     frontend_words: list[Text] = field(default_factory=list)
     """Words servix itself gives the frontend (`{host}`, `{port}`)."""
     frontend_args: Arguments = field(default_factory=dict)
+    frontend_catalogue: Text | None = None
+    """File of catalogues/ that knows the frontend's flags; null: they are not checked."""
     port: Port = 8000
     etcd_port: Port = 2379
     nats_port: Port = 4222
@@ -344,6 +348,8 @@ class Bench:
     """Words servix itself gives (`{model}`, `{url}`, `{tokenizer}`, `{artifact_dir}`)."""
     when_null: dict[str, list[Text]] = field(default_factory=dict)
     """Words given where an argument is null."""
+    catalogue: Text | None = None
+    """File of catalogues/ that knows the tool's flags; null: they are not checked."""
     reserved: list[Text] = field(default_factory=list)
     """Arguments that would contradict what the plan sets."""
     extra_args: Words = field(default_factory=list)
@@ -424,7 +430,7 @@ class Config:
 
     __pydantic_config__ = STRICT
 
-    action: Literal["run", "plan", "status", "report", "explain"] = "run"
+    action: Literal["run", "plan", "schema", "status", "report", "explain"] = "run"
     format: Literal["text", "json"] = "text"
     output_dir: Text = "outputs"
     strict: Flag = False

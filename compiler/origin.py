@@ -20,7 +20,7 @@ class Origins:
     """Places of one point's keys."""
 
     def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
-        self._lines = _lines(composer, composer.selection(overrides))
+        self._lines = composer.kept(_lines, composer.selection(overrides))
         # The option of a group is chosen by an override; the keys below it were written in the option's file.
         self._groups = {_key(text): f"override '{text}'" for text in overrides if composer.is_group(text)}
         self._overrides = {

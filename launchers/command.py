@@ -53,6 +53,8 @@ def execute(
         return _run(plan, asked)
     if asked.action == "plan":
         return _show_plan(plan, asked)
+    if asked.action == "schema":
+        return _show_schema()
     problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
     return refuse(with_origins(composer, asked.arguments, [problem]))
 
@@ -146,6 +148,15 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
         view.print_text(plan)
         _tell_all(plan, sys.stdout)
     return OK if plan.valid else PROBLEMS
+
+
+def _show_schema() -> int:
+    import json
+
+    from compiler.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return OK
 
 
 def _run(plan: Plan, asked: Asked) -> int:

@@ -9,6 +9,8 @@ from compiling import deployment, plan, point, problems, told, workers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.errors import format_problem
+from compiler.late import literal
 from compiler.plan import Deployment, Plan, Process
 from compiler.plan_json import from_json, to_json
 
@@ -60,7 +62,7 @@ def check_world_sizes(made: Deployment, sizes: dict[str, int]) -> None:
     assert all(number == sizes[role] for (role, _), number in held.items())
 
 
-SIZE = st.sampled_from([1, 1, 2, 2, 4, 8, 16, 3, 6])
+SIZE = st.sampled_from([1, 1, 2, 2, 4, 8, 16, 3])
 FEW = st.sampled_from([1, 1, 1, 2, 3, 4])
 ROLE = st.fixed_dictionaries(
     {},
@@ -70,17 +72,15 @@ ROLE = st.fixed_dictionaries(
         "tensor_parallel_size": SIZE,
         "pipeline_parallel_size": st.sampled_from([1, 1, 2]),
         "data_parallel_size": st.sampled_from([1, 1, 2, 4]),
-        "gpu_ids": st.lists(st.integers(0, 9), min_size=1, max_size=4).map(
-            lambda ids: f"[{','.join(map(str, ids))}]"
-        ),
+        "gpu_ids": st.lists(st.integers(0, 9), min_size=1, max_size=4),
     },
 )
 TOP = st.fixed_dictionaries(
     {
         "topology": st.sampled_from(["separate", "shared", "shared", "aggregated"]),
         "backend": st.sampled_from(["vllm", "sglang"]),
-        "constraints.tp_times_pp_le_gpus_per_node": st.sampled_from(["true", "false"]),
-        "constraints.prefill_tp_le_decode_tp": st.sampled_from(["true", "false"]),
+        "constraints.tp_times_pp_le_gpus_per_node": st.booleans(),
+        "constraints.prefill_tp_le_decode_tp": st.booleans(),
     },
     optional={
         "num_nodes": st.integers(1, 6),
@@ -98,17 +98,15 @@ def test_any_sizes_give_problems_or_a_plan_that_holds(
     top: dict[str, Any], first: dict[str, Any], prefill: dict[str, Any]
 ) -> None:
     main = "aggregated" if top["topology"] == "aggregated" else "decode"
-    overrides = [f"{key}={value}" for key, value in top.items()]
-    overrides += [f"{main}.{key}={value}" for key, value in first.items()]
-    overrides += [f"prefill.{key}={value}" for key, value in prefill.items()]
-    made = plan(*overrides)
+    values = {**top, **{f"{main}.{key}": value for key, value in first.items()}}
+    values |= {f"prefill.{key}": value for key, value in prefill.items()}
+    made = plan(*(f"{key}={value}" for key, value in values.items()))
     if not made.valid:
         assert made.deployments == ()
-        assert problems(made)
+        assert all("\n" not in format_problem(problem) for problem in problems(made))
         return
     check_invariants(made)
-    sizes = {main: world(first), "prefill": world(prefill)}
-    check_world_sizes(made.deployments[0], sizes)
+    check_world_sizes(made.deployments[0], {main: world(first), "prefill": world(prefill)})
 
 
 def world(role: dict[str, Any]) -> int:
@@ -180,8 +178,6 @@ def test_what_the_user_said_reaches_the_worker_as_one_word(backend: str) -> None
         *("system=slurm", f"backend={backend}", f"+decode.args.some_flag='{quoted}'"),
         *(f"+decode.env.X='{quoted}'", f"decode.extra_args=['{quoted}']"),
     )
-    from compiler.late import literal
-
     decode = named(made, "decode-0")
     assert words_after(decode, "--some-flag") == literal(hostile)
     assert decode.env["X"] == literal(hostile)
@@ -192,7 +188,10 @@ def test_planned_sizes_are_spelled_as_the_engine_spells_them() -> None:
     sizes = ("decode.tensor_parallel_size=4", "decode.pipeline_parallel_size=2")
     vllm = named(deployment("system=slurm", *sizes), "decode-0")
     sglang = named(deployment("system=slurm", "backend=sglang", *sizes), "decode-0")
-    assert (words_after(vllm, "--tensor-parallel-size"), words_after(vllm, "--pipeline-parallel-size")) == ("4", "2")
+    assert (words_after(vllm, "--tensor-parallel-size"), words_after(vllm, "--pipeline-parallel-size")) == (
+        "4",
+        "2",
+    )
     assert (words_after(sglang, "--tp"), words_after(sglang, "--pp-size")) == ("4", "2")
     for process in (vllm, sglang):
         assert words_after(process, "--disaggregation-mode") == "decode"

@@ -11,6 +11,7 @@ to do now instead of a removed or deprecated flag. Help texts are not copied.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import re
@@ -50,6 +51,11 @@ def entry(kind: str, **facts: Any) -> Entry:
     return {"kind": kind, **{name: fact for name, fact in facts.items() if fact}}
 
 
+def in_order(choices: Iterable[Any]) -> list[Any]:
+    """Numbers by size, then words: some tools keep their choices in sets."""
+    return sorted(choices, key=lambda choice: (isinstance(choice, str), choice))
+
+
 # --- argparse ------------------------------------------------------------------------------------------------
 
 
@@ -79,9 +85,8 @@ def from_action(action: argparse.Action) -> Flags:
         now = f"the old spelling of {key(long[0])}"
         found[key(name)] = entry(**{**facts, "deprecated": facts["deprecated"] or now})
     for name in negative:
-        positive = key(name[5:])
         told = f"the old spelling of no_{key(long[0])}" if "--" + name[5:] in old else facts["deprecated"]
-        found[key(name)] = entry("flag", deprecated=told, negates=positive)
+        found[key(name)] = entry("flag", deprecated=told)
     return found
 
 
@@ -99,7 +104,7 @@ def value_of(action: argparse.Action) -> Entry:
         return {"kind": "flag"}
     reads = action.type if isinstance(action.type, TypeOf) else named_type(action.type)
     facts: Entry = {
-        "choices": [choice for choice in action.choices or () if choice is not None],
+        "choices": in_order(choice for choice in action.choices or () if choice is not None),
         "words": list(reads.words),
         "suffixes": reads.suffixes,
         "loose": reads.loose,
@@ -134,7 +139,7 @@ def aiperf() -> Flags:
         short = [key(name) for name in positive if not name.startswith("--")]
         found[key(long[0])] = entry(**facts, aliases=[key(name) for name in long[1:]], short=short)
         for name in [name for name in argument.names if name not in positive and name.startswith("--")]:
-            found[key(name)] = entry("flag", negates=key(long[0]))
+            found[key(name)] = entry("flag")
     return found
 
 
@@ -143,7 +148,7 @@ LISTS_OF = {"parse_int_or_int_list": "int", "parse_float_or_float_list": "float"
 
 
 def cyclopts_value(argument: Any, parsers: set[str]) -> Entry:
-    """Kind of one cyclopts argument; its enumerations ignore case and tell `-` from `_` no better than we do."""
+    """Kind of one cyclopts argument; its enumerations ignore case, `-` and `_`."""
     tokens, is_list = argument.token_count()
     if tokens == 0:
         return {"kind": "flag"}
@@ -162,11 +167,15 @@ def cyclopts_value(argument: Any, parsers: set[str]) -> Entry:
         facts["bare"] = facts["several"]
     hint = argument.hint
     kind = {int: "int", float: "float"}.get(hint, "text")
-    closed = not is_list and "Union" not in str(hint)
-    choices = list(argument.get_choices() or ()) if closed or "Enum" in str(hint) else []
+    choices = [] if "Union" in str(hint) else list(argument.get_choices() or ())
     if choices and all(choice.isdigit() for choice in choices):
         kind, choices = "int", [int(choice) for choice in choices]
-    return {"kind": "list" if is_list else kind, **facts, "choices": choices, "loose": bool(choices)}
+    return {
+        "kind": "list" if is_list else kind,
+        **facts,
+        "choices": in_order(choices),
+        "loose": bool(choices),
+    }
 
 
 def frontend() -> Flags:
@@ -192,11 +201,8 @@ def mocker() -> Flags:
         caught.append(parser)
         raise _Caught
 
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", catch):
-        try:
-            args.parse_args([])
-        except _Caught:
-            pass
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", catch), contextlib.suppress(_Caught):
+        args.parse_args([])
     return from_argparse(caught[0]._actions)
 
 
@@ -289,7 +295,11 @@ TOOLS = {
         "genai-perf",
         STATIC,
         lambda sources: from_argparse(genai_perf_parser(sources)._actions),
-        ("genai_perf/parser.py", "genai_perf/inputs/input_constants.py", "genai_perf/config/endpoint_config.py"),
+        (
+            "genai_perf/parser.py",
+            "genai_perf/inputs/input_constants.py",
+            "genai_perf/config/endpoint_config.py",
+        ),
         lambda: "0.0.16",
     ),
 }
@@ -353,7 +363,9 @@ def main() -> int:
     parser.add_argument("tools", nargs="*", help=f"of {', '.join(TOOLS)}; all by default")
     parser.add_argument("--wheels", type=Path, default=Path("/tmp/servix-wheels"))
     parser.add_argument("--offline", action="store_true", help="do not download wheels")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where a file would change"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.tools if name not in TOOLS]
     if unknown:

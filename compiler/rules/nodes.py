@@ -9,7 +9,6 @@ from compiler.errors import Problem, error, warning
 from compiler.model import Config
 from compiler.place import Placement
 
-
 VIRTUAL = "virtual"
 """Kind of the GPUs that are only counted: the plan shows those without work, nobody pays for them."""
 
@@ -107,10 +106,9 @@ def idle(config: Config, placement: Placement) -> Iterable[Problem]:
         placement.node_names[node] or f"node {node}" for node in empty if node < len(placement.node_names)
     ]
     if named:
+        key, value = ("nodes", config.nodes) if config.nodes is not None else ("num_nodes", config.num_nodes)
         reason = f"{len(named)} of {config.num_nodes} nodes have no work: {', '.join(named)}"
-        yield warning(
-            "idle", "num_nodes", config.num_nodes, reason, "lower num_nodes, or give a role more nodes"
-        )
+        yield warning("idle", key, value, reason, "use fewer nodes, or give a role more of them")
     partly = [entry for entry in placement.idle_gpus if len(entry.gpus) < available]
     if partly and config.system.gpu.kind != VIRTUAL:
         alike: dict[tuple[int, ...], list[int]] = {}

@@ -1,0 +1,116 @@
+"""The same small benchmark through servix and through by_hand.sh, in turn; `start_stop` and `whole_run` read it.
+
+The runs are made once per command, whichever figures ask for them. Before them, every word that servix gives to a
+process is looked for in by_hand.sh: a comparison of different things would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from measure import HERE, ROOT, Failed, fresh_folder, servix, took
+
+REQUESTS, OUTPUT_TOKENS = 20, 50
+LOAD = (f"aiperf.request_count={REQUESTS}", f"aiperf.output_tokens_mean={OUTPUT_TOKENS}")
+MODEL = ROOT / "config" / "model" / "files" / "tiny"
+TIMEOUT_S = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Stages of one run, seconds."""
+
+    whole_s: float
+    launch_to_completion_s: float
+    """From the start of the first server to the first completion."""
+    exec_to_completion_s: float
+    """From the start of the command to the first completion."""
+    load_to_gone_s: float
+    """From the end of the load generator to the end of the last server."""
+    load_s: float
+    """What the load generator took."""
+
+
+@cache
+def pairs(repeat: int) -> tuple[list[Timed], list[Timed]]:
+    """Runs of servix and of by_hand.sh. Raises Failed."""
+    _same_words()
+    both = [(_ours(), _by_hand()) for _ in range(repeat)]
+    return [pair[0] for pair in both], [pair[1] for pair in both]
+
+
+def _ours() -> Timed:
+    with fresh_folder() as folder:
+        whole = took(servix(*LOAD, f"output_dir={folder}/outputs"), folder, TIMEOUT_S)
+        logs = list(folder.glob("outputs/store/*/events.jsonl"))
+        if len(logs) != 1:
+            raise Failed(f"expected one event log, found {len(logs)}")
+        events = [json.loads(line) for line in logs[0].read_text(encoding="utf-8").splitlines()]
+    launch, ready = _when(events, "deployment_start"), _when(events, "deployment_ready")
+    load_end = _when(events, "process_exit", process="aiperf-main")
+    return Timed(
+        whole.wall_s,
+        ready - launch,
+        ready - whole.begun_s,
+        _when(events, "deployment_stop") - load_end,
+        load_end - _when(events, "process_start", process="aiperf-main"),
+    )
+
+
+def _when(events: list[dict[str, Any]], name: str, **fields: str) -> float:
+    for event in events:
+        if event["event"] == name and fields.items() <= event.items():
+            return datetime.fromisoformat(event["time"]).timestamp()
+    raise Failed(f"no event '{name}' {fields or ''} in the log")
+
+
+def _by_hand() -> Timed:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    # servix takes subnets from 127.16 on.
+    subnet = f"127.9.{secrets.randbelow(256)}"
+    with fresh_folder() as folder:
+        (folder / "tmp").mkdir()
+        words = [str(folder), subnet, str(MODEL), str(REQUESTS), str(OUTPUT_TOKENS)]
+        environment = {"PATH": path, "TMPDIR": f"{folder}/tmp"}
+        whole = took(["bash", str(HERE / "by_hand.sh"), *words], folder, TIMEOUT_S, environment)
+        lines = (folder / "marks").read_text(encoding="utf-8").splitlines()
+    at = {name: float(time) for name, time in (line.split() for line in lines)}
+    return Timed(
+        whole.wall_s,
+        at["ready"] - at["launch"],
+        at["ready"] - whole.begun_s,
+        at["gone"] - at["load_end"],
+        at["load_end"] - at["ready"],
+    )
+
+
+def _same_words() -> None:
+    """Raises Failed when servix gives a process a word, or a variable, that by_hand.sh does not."""
+    with fresh_folder() as folder:
+        argv = servix("action=plan", "format=json", f"output_dir={folder}/outputs", *LOAD)
+        text = took(argv, folder, TIMEOUT_S).output
+    plan, _ = json.JSONDecoder().raw_decode(text[text.index("{\n") :])
+    wanted: set[str] = set()
+    for process in plan["deployments"][0]["processes"]:
+        wanted.update(process["argv"], (f"{name}={value}" for name, value in process["env"].items()))
+    for phase in plan["points"][0]["workload"]["phases"]:
+        wanted.update(phase["argv"])
+    script = (HERE / "by_hand.sh").read_text(encoding="utf-8").replace("(", " ").replace(")", " ")
+    has = {*shlex.split(script, comments=True), str(REQUESTS), str(OUTPUT_TOKENS)}
+    # What is bound late stands in the script as a variable; the braces of JSON arguments are doubled in a plan.
+    literal = {word.replace("{{", "{").replace("}}", "}") for word in wanted if not _late(word)}
+    if missing := sorted(literal - has):
+        raise Failed(f"by_hand.sh does not pass what servix passes: {', '.join(missing)}")
+
+
+def _late(word: str) -> bool:
+    return "{" in word.replace("{{", "")

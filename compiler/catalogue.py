@@ -1,0 +1,106 @@
+"""What the tools' command lines know: flag names, kinds and choices, read from `catalogues/` when asked for.
+
+Taken from: names of catalogues (`vllm-0.31.0`). Given to: `rules/flags`. Files are written by tools/catalogue.py.
+Never does: reading a file twice in a process, or one that nobody named; judging a value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+FOLDER = Path(__file__).resolve().parent.parent / "catalogues"
+SCHEMA = "servix.catalogue/1"
+Kind = Literal["int", "float", "text", "flag", "list", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag of a tool, in canonical spelling."""
+
+    name: str
+    kind: Kind
+    aliases: tuple[str, ...] = ()
+    """Other long spellings of the same flag."""
+    short: tuple[str, ...] = ()
+    """Spellings with one dash, which no key of a configuration makes."""
+    items: Literal["int", "float", "text", "json"] = "text"
+    """Kind of one item of a list."""
+    several: bool = False
+    """A list may be given as several words; without it one flag takes one word."""
+    split: str = ""
+    """The tool itself splits a word of the list at this character."""
+    bare: bool = False
+    """May stand without a value too."""
+    choices: tuple[str | int, ...] = ()
+    """The only values; none: any of the kind."""
+    words: tuple[str, ...] = ()
+    """Accepted besides the kind and the choices (`auto` for a number)."""
+    loose: bool = False
+    """Choices ignore case, `-` and `_`."""
+    suffixes: bool = False
+    """Whole numbers may be written as 4k or 2M."""
+    removed: str = ""
+    """The tool refuses it: what to do now."""
+    deprecated: str = ""
+    """The tool still takes it: what to do now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """Flags of one or more catalogues that are given to one command; the first one that knows a name counts."""
+
+    names: tuple[str, ...]
+    flags: Mapping[str, Flag]
+    """Every spelling -> its flag."""
+    missing: tuple[str, ...]
+    """Named, but there is no such file: what they would know is unknown."""
+
+    @property
+    def title(self) -> str:
+        """The tools and versions, for people: `dynamo.vllm 1.6.1 and vllm 0.31.0`."""
+        return " and ".join(" ".join(name.rsplit("-", 1)) for name in self.names)
+
+
+@cache
+def catalogue(names: tuple[str, ...], folder: Path = FOLDER) -> Catalogue:
+    """The catalogues of these names as one; ValueError for a file of another schema."""
+    flags: dict[str, Flag] = {}
+    missing = []
+    for name in names:
+        found = _read(name, folder)
+        if found is None:
+            missing.append(name)
+        else:
+            flags = {**found, **flags}
+    return Catalogue(names, flags, tuple(missing))
+
+
+@cache
+def _read(name: str, folder: Path) -> Mapping[str, Flag] | None:
+    """Spelling -> flag of one file, null where there is none."""
+    path = folder / f"{name}.json"
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"{path}: schema is {data['schema']!r}, not {SCHEMA!r}")
+    flags: dict[str, Flag] = {}
+    for key, entry in data["flags"].items():
+        flag = _flag(key, entry)
+        flags[key] = flag
+        for alias in flag.aliases:
+            flags.setdefault(alias, flag)
+    return flags
+
+
+def _flag(name: str, entry: Mapping[str, Any]) -> Flag:
+    facts: dict[str, Any] = {
+        key: tuple(fact) if isinstance(fact, list) else fact for key, fact in entry.items()
+    }
+    return Flag(name=name, **facts)
