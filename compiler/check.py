@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.place import Placement
-from compiler.rules import model, nodes, ports, settings, sizes, workload
+from compiler.rules import files, flags, model, nodes, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -59,11 +59,16 @@ RULES: tuple[Rule, ...] = (
     Rule("gpu-overlap", "no GPU is given to two workers", sizes.gpu_overlap),
     Rule("port-overlap", "no port is taken twice on a host", ports.overlap),
     Rule("port-range", "every port is between 1 and 65535", ports.in_range),
+    Rule("port-privileged", "ports below 1024 need rights that engines rarely have", ports.privileged),
+    Rule("image", "an image is a reference or an absolute file, best pinned by digest", files.image),
+    Rule("revision", "a model of the hub is pinned by its revision", files.revision),
+    Rule("path", "paths are absolute", files.paths),
     Rule(
         "flag",
         "arguments are flags of the tool, given once, that do not contradict the plan",
         settings.flags_given,
     ),
+    Rule("unknown-flag", "arguments are known to the tool of this version", flags.known),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
     Rule("lmcache", "LMCache settings fit the deployment", settings.lmcache),

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from math import prod
 from typing import Any
 
 import pytest
@@ -62,32 +63,32 @@ def check_world_sizes(made: Deployment, sizes: dict[str, int]) -> None:
     assert all(number == sizes[role] for (role, _), number in held.items())
 
 
-SIZE = st.sampled_from([1, 1, 2, 2, 4, 8, 16, 3])
-FEW = st.sampled_from([1, 1, 1, 2, 3, 4])
 ROLE = st.fixed_dictionaries(
-    {},
+    {
+        "tensor_parallel_size": st.sampled_from([1, 1, 2, 2, 4, 8, 16]),
+        "workers_per_node": st.sampled_from([1, 1, 1, 2, 3, 4]),
+    },
     optional={
-        "num_nodes": FEW,
-        "workers_per_node": st.sampled_from([1, 1, 2, 4]),
-        "tensor_parallel_size": SIZE,
+        "num_nodes": st.sampled_from(["null", 1, 2, 3, 4]),
         "pipeline_parallel_size": st.sampled_from([1, 1, 2]),
-        "data_parallel_size": st.sampled_from([1, 1, 2, 4]),
-        "gpu_ids": st.lists(st.integers(0, 9), min_size=1, max_size=4),
+        "data_parallel_size": st.sampled_from([1, 1, 2, 3]),
+        "gpu_ids": st.sampled_from(["null"] * 8 + ["[0]", "[1]", "[3,2]", "[0,1,2,3]", "[4,5,6,7]", "[8]"]),
     },
 )
 TOP = st.fixed_dictionaries(
     {
         "topology": st.sampled_from(["separate", "shared", "shared", "aggregated"]),
         "backend": st.sampled_from(["vllm", "sglang"]),
-        "constraints.tp_times_pp_le_gpus_per_node": st.booleans(),
-        "constraints.prefill_tp_le_decode_tp": st.booleans(),
+        "constraints.tp_times_pp_le_gpus_per_node": st.sampled_from(["true", "false", "false"]),
+        "constraints.prefill_tp_le_decode_tp": st.sampled_from(["true", "false", "false"]),
     },
     optional={
-        "num_nodes": st.integers(1, 6),
-        "system.gpus_per_node": st.sampled_from([1, 2, 4, 8]),
+        "num_nodes": st.sampled_from(["null", "null", "null", 2, 4, 6]),
+        "system.max_nodes": st.just("null"),
+        "system.gpus_per_node": st.sampled_from([2, 4, 8, 8]),
         "dynamo.port": st.sampled_from([8000, 9090, 9093, 5560, 20081]),
-        "backend.ports.system.base": st.sampled_from([9090, 5550, 65534]),
-        "nodes": st.sampled_from(["'n[1-2]'", "'n[1-4]'", "[a,b,c]"]),
+        "backend.ports.system.base": st.sampled_from([9090, 9090, 5550, 65534]),
+        "nodes": st.sampled_from(["null"] * 4 + ["'n[1-2]'", "'n[1-4]'", "[a,b,c]"]),
     },
 )
 
@@ -110,8 +111,8 @@ def test_any_sizes_give_problems_or_a_plan_that_holds(
 
 
 def world(role: dict[str, Any]) -> int:
-    keys = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    return int(role.get(keys[0], 1) * role.get(keys[1], 1) * role.get(keys[2], 1))
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    return prod(role.get(size, 1) for size in sizes)
 
 
 VALID = [

@@ -120,21 +120,16 @@ def given(
                 yield _unknown(key, plain, value, found, extra)
             continue
         if flag.removed:
-            yield error("unknown-flag", key, value, _sentence(flag.removed))
+            yield error("unknown-flag", key, value, flag.removed)
             continue
         if value is not None and seen.setdefault(flag.name, plain) != plain:
             yield error(
                 "flag", key, value, f"is the same flag as '{seen[flag.name]}', given too", "use one spelling"
             )
         if flag.deprecated and value is not None and value is not False:
-            yield warning("deprecated-flag", key, value, f"is deprecated: {flag.deprecated}")
+            yield warning("deprecated-flag", key, value, f"deprecated, {flag.deprecated}")
         if plain not in skip:
             yield from _value(key, flag, value, found)
-
-
-def _sentence(removed: str) -> str:
-    """What to do now, as the reason a removed flag is refused."""
-    return removed if removed.startswith(("a flag", "set by")) else f"is {removed}"
 
 
 @cache

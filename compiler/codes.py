@@ -1,0 +1,305 @@
+"""Every code a problem can carry: what it means, what to do, and an example that brings it about.
+
+Given to: `tools/problems.py`, which writes docs/problems.md, and the test that runs every example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One code. `example` are overrides; `files` go into a folder for --config-dir."""
+
+    code: str
+    rule: str
+    cure: str
+    example: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+_ONE_NODE = "constraints.tp_times_pp_le_gpus_per_node=false"
+_GLOBAL = "# @package _global_\n"
+
+PAGES: tuple[Page, ...] = (
+    # Composing
+    Page(
+        "override-syntax",
+        "an override is key=value in Hydra's grammar",
+        "quote what the shell or Hydra would read",
+        ("phases=[1,2",),
+    ),
+    Page(
+        "unknown-key",
+        "a key is one of those there are",
+        "take the name that is suggested; open mappings take new keys with +",
+        ("aiperf.concurency=4",),
+    ),
+    Page(
+        "unknown-option",
+        "a group's option is one of those there are",
+        "take one of the options listed, or add yours with --config-dir",
+        ("backend=sglangg",),
+    ),
+    Page(
+        "override",
+        "an override fits what it overrides",
+        "write one override per key, of the kind the key holds",
+        ("phases={a: 1}",),
+    ),
+    Page("missing", "every key without a default is given", "give it a value", ("dynamo.port=???",)),
+    Page(
+        "interpolation",
+        "an interpolation names a key that can be resolved",
+        "name a key that exists, without a cycle",
+        ("prefill.num_nodes=${nothing}",),
+    ),
+    Page(
+        "yaml",
+        "configuration files are YAML in UTF-8, each key once, option names quoted",
+        "mend the file at the place named",
+        ("model=mine",),
+        {"model/mine.yaml": "id: a\nid: b\n"},
+    ),
+    Page(
+        "compose",
+        "Hydra can compose the configuration",
+        "read what Hydra says, and the file it names",
+        ("model=mine",),
+        {"model/mine.yaml": "defaults:\n  - /model/nothing/here\n"},
+    ),
+    Page(
+        "hydra",
+        "settings of Hydra's own are there, and send every point through our launcher",
+        "leave hydra.* alone but for hydra.launcher.* and hydra.sweeper.params",
+        ("hydra.mode=RUN",),
+    ),
+    Page(
+        "swept",
+        "what is about the whole command is not swept",
+        "run one command for each value",
+        ("system=local,slurm",),
+    ),
+    Page(
+        "value",
+        "a value is of the kind and in the range of its key",
+        "give such a value",
+        ("prefill.tensor_parallel_size=0",),
+    ),
+    Page(
+        "duplicate-point",
+        "a point is asked for once",
+        "drop the double, or set trial=1,2,3 to measure repeats",
+        ("aiperf.concurrency=2,2",),
+    ),
+    Page(
+        "warm-cache",
+        "points on one stack do not warm each other's prefix cache",
+        "give each point a seed of its own, e.g. aiperf.random_seed='${aiperf.concurrency}', or turn the cache off",
+        ("aiperf.concurrency=2,4",),
+    ),
+    # Sizes and GPUs
+    Page(
+        "engine",
+        "the backend offers the engine, and only the mocker serves a model without weights",
+        "choose another engine or model",
+        ("engine=real",),
+    ),
+    Page(
+        "tp-pp-gpus",
+        "a worker fits one node, unless the constraint is lifted",
+        f"lower the sizes, or set {_ONE_NODE}",
+        ("decode.tensor_parallel_size=16",),
+    ),
+    Page(
+        "worker-larger-than-node",
+        "a worker larger than a node takes whole nodes, alone",
+        "use a multiple of the node's GPUs, and of the worker's nodes",
+        ("decode.tensor_parallel_size=16", _ONE_NODE),
+    ),
+    Page(
+        "gpus-per-node",
+        "the workers on a node need no more GPUs than it has",
+        "lower the sizes or workers_per_node, or use topology=separate",
+        ("topology=shared", "decode.tensor_parallel_size=8", "prefill.tensor_parallel_size=8"),
+    ),
+    Page(
+        "prefill-tp",
+        "prefill TP is at most decode TP, unless the constraint is lifted",
+        "raise decode TP, or set constraints.prefill_tp_le_decode_tp=false",
+        ("prefill.tensor_parallel_size=2",),
+    ),
+    Page(
+        "gpu-ids",
+        "gpu_ids hold each GPU once, within the node, exactly as many as the workers there need",
+        "name that many GPUs, or leave gpu_ids out",
+        ("decode.gpu_ids=[0,1]",),
+    ),
+    Page(
+        "gpu-overlap",
+        "no GPU is given to two workers",
+        "give each role GPUs of its own",
+        ("topology=shared", "decode.gpu_ids=[0]", "prefill.gpu_ids=[0]"),
+    ),
+    # The model
+    Page(
+        "heads",
+        "attention heads and KV heads divide by TP",
+        "use a TP that divides them",
+        ("decode.tensor_parallel_size=3",),
+    ),
+    Page(
+        "layers",
+        "there is a layer for every pipeline stage, best the same number",
+        "use a PP that divides the layers",
+        ("decode.pipeline_parallel_size=5",),
+    ),
+    Page(
+        "experts",
+        "experts divide by EP, and EP divides the worker's GPUs",
+        "use such an EP",
+        ("system=slurm", "model.num_experts=8", "+decode.args.ep_size=3", "backend=sglang"),
+    ),
+    Page(
+        "memory",
+        "the weights fit the GPUs; an estimate, so only what cannot fit is an error",
+        "raise TP or PP, or take a quantised model",
+        ("system=slurm", "system.gpu.kind=T4", "model.num_hidden_layers=2000"),
+    ),
+    Page(
+        "context",
+        "prompt and answer fit the context length",
+        "ask for fewer tokens, or raise max_model_len up to what the model was trained for",
+        ("aiperf.output_tokens_mean=40000",),
+    ),
+    # Nodes
+    Page(
+        "node-list",
+        "a node list has no name twice and as many names as its count",
+        "mend the list, or drop the count",
+        ("nodes=[a,a]",),
+    ),
+    Page(
+        "node-unknown",
+        "nodes of a role belong to the allocation",
+        "add the node to 'nodes', or drop it from the role",
+        ("nodes=[a,b]", "prefill.nodes=[c]"),
+    ),
+    Page(
+        "topology-nodes",
+        "equal node lists need topology=shared, disjoint ones topology=separate",
+        "change the lists or the topology",
+        ("prefill.nodes=[a]", "decode.nodes=[a]"),
+    ),
+    Page(
+        "allocation",
+        "the allocation holds all nodes of the roles, and the system holds the allocation",
+        "use topology=shared, more nodes, or smaller roles",
+        ("num_nodes=1",),
+    ),
+    Page("idle", "nodes and GPUs have work", "lower num_nodes, or give the roles more", ("num_nodes=4",)),
+    # Ports
+    Page("port-overlap", "no port is taken twice on a host", "move one of the two", ("dynamo.port=9090",)),
+    Page(
+        "port-range",
+        "every port is between 1 and 65535, also that of the last worker",
+        "lower the base",
+        ("backend.ports.nixl.base=65535", "decode.tensor_parallel_size=2"),
+    ),
+    Page(
+        "port-privileged",
+        "ports below 1024 need rights that engines rarely have",
+        "use a port from 1024 on",
+        ("dynamo.port=80",),
+    ),
+    # Images and paths
+    Page(
+        "image",
+        "an image is a reference or an absolute file, best pinned by its digest",
+        "name registry/name:tag@sha256:..., or /path/to/image.sqsh",
+        ("system=slurm", "system.image=nvcr.io/nvidia/ai-dynamo/vllm-runtime"),
+    ),
+    Page(
+        "revision",
+        "a model of the hub is pinned by its revision",
+        "set model.revision to a commit of the hub",
+        ("system=slurm",),
+    ),
+    Page(
+        "path",
+        "paths are absolute: they are read on other machines and in containers",
+        "start them with /",
+        ("system.hf_home=models",),
+    ),
+    # Flags, environments, templated settings
+    Page(
+        "flag",
+        "arguments are names of flags, each given once, that do not contradict the plan",
+        "use the key of the configuration for what the plan sets",
+        ("+decode.args.tensor_parallel_size=2",),
+    ),
+    Page(
+        "unknown-flag",
+        "arguments are flags of the tool's version",
+        "take the name suggested; what is new goes through extra_args",
+        ("+aiperf.concurency=4",),
+    ),
+    Page(
+        "flag-value",
+        "a flag's value is of its kind",
+        "give such a value",
+        ("+decode.args.max_num_seqs=many",),
+    ),
+    Page(
+        "environment",
+        "environments do not contradict the plan",
+        "use the setting that the plan has for it",
+        ("+decode.env.CUDA_VISIBLE_DEVICES='0,1'",),
+    ),
+    Page(
+        "placeholder",
+        "templated settings hold known placeholders of the allocation",
+        "use one of those listed; double a literal brace",
+        ("lmcache=on", "lmcache.controller_pull_url='{frontend}:8300'"),
+    ),
+    Page(
+        "lmcache",
+        "LMCache settings fit the deployment",
+        "name one worker port per rank, and a connector in the engine's args",
+        ("lmcache=on", "lmcache.lmcache_worker_ports=[8788,8789]"),
+    ),
+    Page(
+        "command",
+        "the words of a command are what was meant",
+        "put single quotes around JSON, or give a list of words",
+        ("decode.extra_args='--x {\\\"a\\\":1}'",),
+    ),
+    Page(
+        "no-effect",
+        "settings have an effect",
+        "drop the setting, or choose what it belongs to",
+        ("topology=aggregated", "prefill.tensor_parallel_size=2"),
+    ),
+    # The workload
+    Page(
+        "phases",
+        "phases are named once, with names fit for a folder",
+        "name each phase with letters, digits, '_', '.', '-'",
+        ("phases=[{concurrency: 2}]",),
+    ),
+    Page(
+        "load",
+        "a round of load ends, and has at least as many requests as it keeps in flight",
+        "set a request count, at least the concurrency",
+        ("aiperf.concurrency=100",),
+    ),
+    Page(
+        "gates",
+        "gates and objective can be read",
+        "write e.g. time_to_first_token_ms.p99 <= 200",
+        ("gates=['fast']",),
+    ),
+)
+"""In the order a configuration is read."""
