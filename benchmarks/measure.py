@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "benchmarks"
 GONE_WITHIN_S = 15.0
@@ -50,7 +52,7 @@ def took(argv: Sequence[str], folder: Path, timeout_s: float, env: Mapping[str, 
         process = subprocess.Popen(
             argv,
             cwd=folder,
-            env={**os.environ, **(env or {})},
+            env={**_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -69,6 +71,11 @@ def took(argv: Sequence[str], folder: Path, timeout_s: float, env: Mapping[str, 
     if left:
         raise Failed(f"{name} left processes behind: {', '.join(map(str, left))}")
     return Took(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, begun_s, text)
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what changes how Python works, such as PYTHONDONTWRITEBYTECODE: every start would compile."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _waited(process: subprocess.Popen[bytes], begun: float, timeout_s: float):
@@ -128,12 +135,13 @@ def servix(*overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "run.py"), *overrides]
 
 
-def interleaved(
-    repeat: int, ours: Callable[[], Took], baseline: Callable[[], Took]
-) -> tuple[list[Took], list[Took]]:
-    """Both, in turn, so that a machine that gets slower meets both."""
-    pairs = [(ours(), baseline()) for _ in range(repeat)]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+def interleaved(repeat: int, ours: Callable[[], T], baseline: Callable[[], T]) -> tuple[list[T], list[T]]:
+    """Both, in turn and each first as often as the other, so that a machine that gets slower meets both."""
+    taken: tuple[list[T], list[T]] = ([], [])
+    for number in range(repeat):
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            taken[side].append((ours, baseline)[side]())
+    return taken
 
 
 def median(values: Sequence[float]) -> float:

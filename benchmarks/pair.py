@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from measure import HERE, ROOT, Failed, fresh_folder, servix, took
+from measure import HERE, ROOT, Failed, fresh_folder, interleaved, servix, took
 
 REQUESTS, OUTPUT_TOKENS = 20, 50
 LOAD = (f"aiperf.request_count={REQUESTS}", f"aiperf.output_tokens_mean={OUTPUT_TOKENS}")
@@ -38,14 +38,17 @@ class Timed:
     """From the end of the load generator to the end of the last server."""
     load_s: float
     """What the load generator took."""
+    gone_to_end_s: float
+    """From the end of the last server to the end of the command."""
+    cpu_s: float
+    """CPU time of everything, servers and load generator included."""
 
 
 @cache
 def pairs(repeat: int) -> tuple[list[Timed], list[Timed]]:
     """Runs of servix and of by_hand.sh. Raises Failed."""
     _same_words()
-    both = [(_ours(), _by_hand()) for _ in range(repeat)]
-    return [pair[0] for pair in both], [pair[1] for pair in both]
+    return interleaved(repeat, _ours, _by_hand)
 
 
 def _ours() -> Timed:
@@ -57,12 +60,15 @@ def _ours() -> Timed:
         events = [json.loads(line) for line in logs[0].read_text(encoding="utf-8").splitlines()]
     launch, ready = _when(events, "deployment_start"), _when(events, "deployment_ready")
     load_end = _when(events, "process_exit", process="aiperf-main")
+    gone = _when(events, "deployment_stop")
     return Timed(
         whole.wall_s,
         ready - launch,
         ready - whole.begun_s,
-        _when(events, "deployment_stop") - load_end,
+        gone - load_end,
         load_end - _when(events, "process_start", process="aiperf-main"),
+        whole.begun_s + whole.wall_s - gone,
+        whole.cpu_s,
     )
 
 
@@ -90,6 +96,8 @@ def _by_hand() -> Timed:
         at["ready"] - whole.begun_s,
         at["gone"] - at["load_end"],
         at["load_end"] - at["ready"],
+        whole.begun_s + whole.wall_s - at["gone"],
+        whole.cpu_s,
     )
 
 

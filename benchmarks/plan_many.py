@@ -30,7 +30,7 @@ def planned(points: int, timeout_s: float = TIMEOUT_S) -> Took:
     with fresh_folder() as folder:
         # As a shell would: the document goes to a file, and only the file is looked at.
         words = servix("action=plan", "format=json", f"output_dir={folder}/outputs", *sweep(points))
-        script = ["bash", "-c", 'out=$1; shift; exec "$@" 2>"$out.err" >"$out"', "bash", "plan.json", *words]
+        script = ["bash", "-c", 'out=$1; shift; exec "$@" >"$out"', "bash", "plan.json", *words]
         result = took(script, folder, timeout_s)
         found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["points"]
     if len(found) != points or any(point["digest"] is None for point in found):

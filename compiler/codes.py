@@ -66,9 +66,9 @@ PAGES: tuple[Page, ...] = (
     Page(
         "compose",
         "Hydra can compose the configuration",
-        "read what Hydra says, and the file it names",
-        ("model=mine",),
-        {"model/mine.yaml": "defaults:\n  - /model/nothing/here\n"},
+        "read what is said, and the file it names",
+        ("experiment=mine",),
+        {"experiment/mine.yaml": "# mine\n# @package _global_\ndefaults:\n  - override /topology: shared\n"},
     ),
     Page(
         "hydra",
@@ -253,6 +253,18 @@ PAGES: tuple[Page, ...] = (
         ("+decode.args.max_num_seqs=many",),
     ),
     Page(
+        "deprecated-flag",
+        "flags are not about to be removed",
+        "use what takes its place",
+        ("+dynamo.frontend_args.load_aware=true",),
+    ),
+    Page(
+        "no-catalogue",
+        "the flags of a tool are known, so that misspelt ones are found before it starts",
+        "name a catalogue of the tool's version, or mind the spelling",
+        ("backend.engines.mocker.catalogues=[]", "+decode.args.max_num_seqs=8"),
+    ),
+    Page(
         "environment",
         "environments do not contradict the plan",
         "use the setting that the plan has for it",
@@ -274,7 +286,7 @@ PAGES: tuple[Page, ...] = (
         "command",
         "the words of a command are what was meant",
         "put single quotes around JSON, or give a list of words",
-        ("decode.extra_args='--x {\\\"a\\\":1}'",),
+        ("lmcache=on", "lmcache_controller.command='lmcache_controller --ports {\"pull\":8300}'"),
     ),
     Page(
         "no-effect",

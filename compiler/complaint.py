@@ -6,6 +6,7 @@ Never does: importing those libraries. It knows them by the words and the data o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import yaml
 
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+from compiler.renamed import PACKAGE_HINT
+
+_OVERRIDDEN = re.compile(r"In '([^']+)': Could not override '([^'@]+)@")
 
 
 def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
@@ -22,7 +26,7 @@ def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
         chain.append(cause)
     files = list(files)
     for told in reversed(chain):
-        for known in (_yaml, _not_utf8, _missing_option, _boolean_option):
+        for known in (_yaml, _not_utf8, _missing_option, _boolean_option, _no_package):
             if (problem := known(told, files)) is not None:
                 return problem
     worded = next((link for link in reversed(chain) if str(link).strip()), exception)
@@ -69,6 +73,16 @@ def _boolean_option(exception: BaseException, files: list[Path]) -> Problem | No
     place = _place(files, lambda path, node: node.tag.endswith(":bool") and "defaults" in path)
     hint = "YAML reads on, off, yes and no as booleans; quote the word"
     return error("yaml", "defaults", NOTHING, "an option's name was read as a boolean", hint).at(place)
+
+
+def _no_package(exception: BaseException, files: list[Path]) -> Problem | None:
+    """Overrides in a defaults list are relative to the file's package, which a comment in the first line sets."""
+    match = _OVERRIDDEN.search(str(exception))
+    if match is None:
+        return None
+    config, group = match.groups()
+    place = next((shown(path) for path in files if str(path).endswith(f"/{config}.yaml")), config)
+    return error("compose", group, NOTHING, "cannot be overridden from there", PACKAGE_HINT).at(place)
 
 
 def _place(files: list[Path], matches: Callable[[list[str], yaml.ScalarNode], bool]) -> str:

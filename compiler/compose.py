@@ -40,6 +40,7 @@ from omegaconf.errors import (
 
 from compiler.complaint import problem_of, sentence
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+from compiler.renamed import RENAMED
 
 T = TypeVar("T")
 CONFIG_NAME = "config"
@@ -172,11 +173,15 @@ class Composer:
             except COMPLAINTS as exception:
                 key, _, value = text.partition("=")
                 inner = _innermost(exception)
+                told = self.complaint(exception)
+                if told.code == "unknown-option":
+                    problems.append(told.at(f"override '{text}'"))
+                    continue
                 absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
                 reason = "Hydra has no such setting here" if absent else sentence(inner)
                 problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
-        told = {problem.origin for problem in problems}
-        self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in told)
+        places = {problem.origin for problem in problems}
+        self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in places)
         return problems
 
     def complaint(self, exception: BaseException) -> Problem:
@@ -454,7 +459,9 @@ def _unknown_key(override: Override, parent: str, missing: str, known: list[str]
     """`known` are the names beside the missing one; null when its parent holds no keys at all."""
     key, value = override.key_or_group, override.value()
     reason, hint = "unknown key", ""
-    if known is None:
+    if missing in RENAMED and key != "experiment":
+        hint = RENAMED[missing]
+    elif known is None:
         reason = f"'{parent}' holds no keys here"
         hint = {"lmcache": "lmcache=on turns it on"}.get(parent, "")
     elif parent.rpartition(".")[2] in OPEN:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler import flags, late, quote
+from compiler.catalogue import catalogue
 from compiler.image import is_moving
 from compiler.model import Config, Engine, Role
 from compiler.place import Part, Placement, Worker
@@ -288,11 +289,11 @@ def _mocker_words(config: Config) -> list[str]:
 
 
 def accepted(engine: Engine, role: Role) -> dict[str, Any]:
-    """The role's engine flags that this engine knows."""
-    known = None if engine.accepts is None else {flags.canonical(name) for name in engine.accepts}
-    return {
-        name: value for name, value in role.args.items() if known is None or flags.canonical(name) in known
-    }
+    """The role's engine flags that this engine is given."""
+    known = catalogue(tuple(engine.catalogues))
+    if not engine.drops_unknown or not known.names:
+        return dict(role.args)
+    return {name: value for name, value in role.args.items() if flags.canonical(name) in known.flags}
 
 
 def _worker_env(config: Config, worker: Worker, part: Part, rank: int) -> dict[str, str]:

@@ -122,7 +122,8 @@ Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf
 Text = Annotated[str, Field(strict=True, min_length=1, pattern=r"^[^\x00]*$")]
 Flag = Annotated[bool, Field(strict=True)]
 Env = dict[
-    Annotated[str, BeforeValidator(environment_name)], Annotated[str, BeforeValidator(environment_text)]
+    Annotated[str, BeforeValidator(environment_name)],
+    Annotated[str, BeforeValidator(environment_text, json_schema_input_type=str | int | float)],
 ]
 Words = Annotated[list[Text], BeforeValidator(split_words, json_schema_input_type=list[str] | str)]
 """A command: a list of words taken as they are, or text split as a shell splits words."""
@@ -246,8 +247,8 @@ class Engine:
     """`args` keys that would contradict what the plan sets."""
     catalogues: list[Text] = field(default_factory=list)
     """Files of catalogues/ (without .json) that know this engine's flags; none: flags are not checked."""
-    accepts: list[Text] | None = None
-    """`args` keys this engine knows; null: all. Others are left out and told (the mocker simulates)."""
+    drops_unknown: Flag = False
+    """Flags its catalogues do not know are left out and told: the mocker stands in for another engine."""
     env: Env = field(default_factory=dict)
 
 

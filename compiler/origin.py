@@ -37,7 +37,8 @@ class Origins:
             for path in paths:
                 if path in places:
                     return places[path]
-        return ""
+        below = (place for path, place in self._overrides.items() if path.startswith(paths[0] + "."))
+        return next(below, "")
 
 
 def with_origins(

@@ -15,22 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compiler.errors import NOTHING, Problem, did_you_mean, error
 from compiler.model import Config
-
-RENAMED: Mapping[str, str] = {
-    "prefill_worker": "the role is called 'prefill'",
-    "decode_worker": "the role is called 'decode'",
-    "workloads": "choose the load generator with bench=aiperf or bench=genai_perf",
-    "docker_image_url": "the image is system.image",
-    "cmd_args": "keys are at the top: write aiperf.concurrency, prefill.num_nodes, ...",
-    "aiperf_phases": "rounds are listed in 'phases'",
-    "aiperf_accuracy": "choose an accuracy run with accuracy=...",
-    "extra_env_vars": "environments are system.env, prefill.env, decode.env",
-    "extra_container_mounts": "mounts are system.mounts",
-    "dse_excluded_args": "lists are data here, never sweeps; a sweep is --multirun key=1,2,3",
-    "experiment": "put experiment/NAME.yaml into a folder named by --config-dir, and write experiment=NAME",
-    "between_phase_cmd": "it is between_phases.command",
-}
-"""Names of the source documents and of earlier versions -> what to do now."""
+from compiler.renamed import PACKAGE_HINT, RENAMED
 
 _BRANCH = re.compile(r"\[key\]\Z|constrained-\w+\Z|(function-\w+|literal|list|dict)\[.*\]\Z", re.DOTALL)
 """Parts of pydantic's places that are no keys: the key itself, and the branches of a union."""
@@ -66,7 +51,13 @@ def _problem(detail: Any) -> Problem:
     key = ".".join(str(part) for part in location)
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        hint = RENAMED.get(str(location[-1])) or did_you_mean(str(location[-1]), _names_at(location[:-1]))
+        # A file without its package line puts its keys one level too deep: system.system.name.
+        doubled = PACKAGE_HINT if len(location) == 2 and location[0] == location[1] else ""
+        hint = (
+            doubled
+            or RENAMED.get(str(location[-1]))
+            or did_you_mean(str(location[-1]), _names_at(location[:-1]))
+        )
         return error("unknown-key", key, value, "unknown key", hint)
     if kind == "missing":
         return error("missing", key, NOTHING, "has no value", f"set it: {key}=...")

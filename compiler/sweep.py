@@ -52,7 +52,8 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
         reason = (
             "points on one stack ask with the same seed, so the first warms the prefix cache for the others"
         )
-        hint = f"give each a seed of its own, e.g. {tool}.random_seed='${{{tool}.concurrency}}', or turn the cache off in args"
+        own = f"{tool}.random_seed='${{{tool}.concurrency}}'"
+        hint = f"give each a seed of its own, e.g. {own}, or turn the cache off in args"
         yield warning("warm-cache", f"{tool}.random_seed", seed, reason, hint)
 
 

@@ -50,7 +50,7 @@ def execute(
     plan = _compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
     if asked.action == "run":
-        return _run(plan, asked)
+        return _run(composer, plan, asked)
     if asked.action == "plan":
         return _show_plan(plan, asked)
     if asked.action == "schema":
@@ -159,7 +159,7 @@ def _show_schema() -> int:
     return OK
 
 
-def _run(plan: Plan, asked: Asked) -> int:
+def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
     if not plan.valid:
         if asked.format == "json":
             from launchers import plan as view
@@ -174,7 +174,8 @@ def _run(plan: Plan, asked: Asked) -> int:
     kind = plan.points[0].config["system"]["kind"]
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
-        return refuse([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
+        problem = error("system", "system.kind", kind, reason, "use action=plan, or system=local")
+        return refuse(with_origins(composer, asked.arguments, [problem]))
     realise = import_module(REALISED_BY[kind]).realise
     return run.run(plan, realise, asked.output_dir, asked.format, asked.arguments)
 

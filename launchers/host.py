@@ -156,12 +156,7 @@ def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host)
         for process in reversed(deployment.processes)
     }
     missing = [_missing(words, name, path) for words, name in first.items()]
-    missing += [
-        error("program", "bench", program, "this program is not installed", workload.needs_hint or "")
-        for workload in workloads
-        for program in workload.needs
-        if shutil.which(program, path=path) is None
-    ]
+    missing += [_missing_tools(workload, path) for workload in workloads]
     return list(dict.fromkeys(problem for problem in missing if problem)) + list(
         _taken_ports(deployment, host)
     )
@@ -177,6 +172,15 @@ def _missing(words: Sequence[str], name: str, path: str) -> Problem | None:
     if program == "python" and words[1:2] == ("-m",) and not _has_module(words[2]):
         return error("program", name, words[2], f"{sys.executable} has no such module", INSTALL_HINT)
     return None
+
+
+def _missing_tools(workload: Workload, path: str) -> Problem | None:
+    """What the load generator needs and is not there."""
+    names = [program for program in workload.needs if shutil.which(program, path=path) is None]
+    if not names:
+        return None
+    reason = f"not installed: {', '.join(names)}"
+    return error("program", "bench", workload.tool, reason, workload.needs_hint or "")
 
 
 def _has_module(name: str) -> bool:

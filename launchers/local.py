@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from launchers.refusal import Unfit
 from launchers.store import Busy, Lock, Store
 
 
-def realise(groups: Sequence[Group], store: Store) -> None:
+def realise(groups: Sequence[Group], store: Store, write_files: Callable[[Deployment], None]) -> None:
     """Measures every point of the groups and writes a result for each, one stack after the other.
 
     Raises Unfit before anything is started, KeyboardInterrupt when told to stop (INT, TERM, HUP; by then
@@ -38,6 +38,7 @@ def realise(groups: Sequence[Group], store: Store) -> None:
             # Whoever held the lock before may have measured some of them.
             points = [point for point in group.points if store.status(group.deployment, point) != "done"]
             if points:
+                write_files(group.deployment)
                 _interruptible(_group(group.deployment, points, store))
 
 

@@ -18,7 +18,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from compiler.complaint import problem_of, sentence
 from compiler.compose import COMPLAINTS, Composer, composer
@@ -123,6 +123,12 @@ def _bypasses(master: DictConfig) -> list[Problem]:
     if batch is not None:
         reason = "batches would hide from each other which points share a deployment"
         found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
+    params = OmegaConf.to_container(master.hydra.sweeper, resolve=False).get("params") or {}  # type: ignore[union-attr]
+    for key, value in params.items():
+        if "${" in str(value):
+            reason = "is filled once, before the sweep, so every point would get the same value"
+            hint = f"set {key} outside hydra.sweeper.params: it is filled for each point there"
+            found.append(error("hydra", f"hydra.sweeper.params.{key}", value, reason, hint))
     return found
 
 

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from compiler import digest
 from compiler.emit import emit
-from compiler.plan import Plan, Point
+from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group, group
 from launchers import gates
 from launchers.refusal import Unfit, refuse
@@ -27,8 +28,11 @@ from launchers.store import Standing, Store, StoreError, as_json, write_atomical
 
 OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
 
-Realise = Callable[[Sequence[Group], Store], None]
-"""Measures every point of the groups and writes a result for each; raises KeyboardInterrupt when told to stop."""
+Realise = Callable[[Sequence[Group], Store, Callable[[Deployment], None]], None]
+"""Measures every point of the groups and writes a result for each; raises KeyboardInterrupt when told to stop.
+
+The third argument writes a deployment's files; it is called once it is sure that the deployment will be started.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,15 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     _announce(plan, len(distinct), len(done), store)
     interrupted = False
     if todo:
-        groups = group(plan, todo)
-        for held in groups:
-            store.write_deployment(held.deployment, emit(held.deployment, plan.points))
         try:
-            realise(groups, store)
+            realise(group(plan, todo), store, partial(_write_files, plan, store))
         except Unfit as unfit:
             return refuse(unfit.problems)
         except KeyboardInterrupt:
             interrupted = True
     seen = [Seen(point, _look(plan, store, point), key in done) for key, point in distinct.items()]
     verdicts = gates.judge(plan, [entry.standing.result for entry in seen])
-    _show(seen, verdicts, form)
+    _show(seen, verdicts, form, interrupted)
     _record(store, plan, seen, verdicts, arguments, started)
     if interrupted:
         print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
@@ -69,6 +70,11 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     if any(entry.standing.status != "done" for entry in seen):
         return POINT_FAILED
     return GATE_FAILED if any(not verdict.passed for verdict in verdicts) else OK
+
+
+def _write_files(plan: Plan, store: Store, deployment: Deployment) -> None:
+    """The deployment's plan and every file made from it, for all its points."""
+    store.write_deployment(deployment, emit(deployment, plan.points))
 
 
 def _is_done(plan: Plan, store: Store, point: Point) -> bool:
@@ -92,23 +98,26 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str) -> None:
+def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str, interrupted: bool) -> None:
     results = [entry.standing.result for entry in seen if entry.standing.result is not None]
     if form == "json":
         document = {"schema": "servix.results/1", "results": [result.to_json() for result in results]}
         document["gates"] = [verdict.as_json() for verdict in verdicts]
         print(json.dumps(document, indent=2))
         return
-    table.print_table(results, sys.stdout)
-    _tell_missing(seen, sys.stdout)
+    if results:
+        table.print_table(results, sys.stdout)
+    _tell_missing(seen, interrupted, sys.stdout)
     for verdict in verdicts:
         print(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text} ({verdict.reason})")
 
 
-def _tell_missing(seen: Sequence[Seen], stream: TextIO) -> None:
+def _tell_missing(seen: Sequence[Seen], interrupted: bool, stream: TextIO) -> None:
     """Points without any result that can be read."""
     for entry in seen:
-        if entry.standing.result is None:
+        if entry.standing.result is None and interrupted:
+            print(f"{entry.point.name}: not measured, the command was interrupted", file=stream)
+        elif entry.standing.result is None:
             reasons = "; ".join(entry.standing.reasons) or "it was not measured"
             print(f"{entry.point.name}: {entry.standing.status}: {reasons}", file=stream)
 

@@ -38,7 +38,9 @@ def test_no_code_has_two_pages() -> None:
 def test_every_code_of_the_compiler_has_a_page() -> None:
     sources = "\n".join(path.read_text() for path in (ROOT / "compiler").rglob("*.py"))
     codes = {rule.code for rule in RULES} | set(CODE.findall(sources))
-    codes |= {str(row["code"]) for row in yaml.safe_load((ROOT / "tests" / "problems.yaml").read_text())["refused"]}
+    codes |= {
+        str(row["code"]) for row in yaml.safe_load((ROOT / "tests" / "problems.yaml").read_text())["refused"]
+    }
     assert codes - {page.code for page in PAGES} == set()
 
 
@@ -50,9 +52,20 @@ def test_the_example_of_a_page_triggers_it(page: Page, tmp_path: Path) -> None:
     for name, text in page.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    command = [sys.executable, "run.py", f"--config-dir={tmp_path}", "action=plan", "format=json", *page.example]
+    command = [
+        sys.executable,
+        "run.py",
+        f"--config-dir={tmp_path}",
+        "action=plan",
+        "format=json",
+        *page.example,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    found = {problem["code"]: problem for point in json.loads(done.stdout)["points"] for problem in point["problems"]}
+    found = {
+        problem["code"]: problem
+        for point in json.loads(done.stdout)["points"]
+        for problem in point["problems"]
+    }
     assert page.code in found, f"{sorted(found)}\n{done.stderr}"
     assert found[page.code]["origin"] or page.code in ("duplicate-point", "idle"), found[page.code]
     assert "Traceback" not in done.stderr

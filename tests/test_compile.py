@@ -26,7 +26,10 @@ def named(made: Deployment, name: str) -> Process:
 
 def check_invariants(made: Plan) -> None:
     """What holds in every valid plan."""
-    assert from_json(json.loads(json.dumps(to_json(made)))) == made
+    document = json.loads(json.dumps(to_json(made)))
+    read = from_json(document)
+    assert read.deployments == made.deployments
+    assert to_json(read) == document
     digests = [held.digest for held in made.deployments]
     assert len(set(digests)) == len(digests)
     assert {one.deployment for one in made.points} == set(digests)
@@ -176,11 +179,11 @@ def test_what_the_user_said_reaches_the_worker_as_one_word(backend: str) -> None
     hostile = "a b; $(c) {frontend_node} \"d\" 'e'"
     quoted = hostile.replace("'", "\\'")
     made = deployment(
-        *("system=slurm", f"backend={backend}", f"+decode.args.some_flag='{quoted}'"),
+        *("system=slurm", f"backend={backend}", f"+decode.args.download_dir='{quoted}'"),
         *(f"+decode.env.X='{quoted}'", f"decode.extra_args=['{quoted}']"),
     )
     decode = named(made, "decode-0")
-    assert words_after(decode, "--some-flag") == literal(hostile)
+    assert words_after(decode, "--download-dir") == literal(hostile)
     assert decode.env["X"] == literal(hostile)
     assert decode.argv[-1] == literal(hostile)
 
@@ -193,7 +196,7 @@ def test_planned_sizes_are_spelled_as_the_engine_spells_them() -> None:
         "4",
         "2",
     )
-    assert (words_after(sglang, "--tp"), words_after(sglang, "--pp-size")) == ("4", "2")
+    assert (words_after(sglang, "--tp-size"), words_after(sglang, "--pp-size")) == ("4", "2")
     for process in (vllm, sglang):
         assert words_after(process, "--disaggregation-mode") == "decode"
 

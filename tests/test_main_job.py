@@ -107,7 +107,7 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
     for pid in pids:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                target = os.readlink(entry)
+                target = str(entry.readlink())
                 if target.startswith("socket:["):
                     inodes.add(target[8:-1])
     found = set()

@@ -15,6 +15,7 @@ from compiler.errors import Problem, format_problem
 
 TABLE = yaml.safe_load((Path(__file__).parent / "problems.yaml").read_text(encoding="utf-8"))
 REFUSED: list[dict[str, Any]] = TABLE["refused"]
+WARNED: list[dict[str, Any]] = TABLE["warned"]
 ACCEPTED: list[dict[str, Any]] = TABLE["accepted"]
 WHOLE = [row for row in REFUSED if "files" in row or row.get("command")]
 INSIDE = [row for row in REFUSED if row not in WHOLE]
@@ -86,6 +87,18 @@ def test_near_misses_are_accepted(row: dict[str, Any], folder: Folder) -> None:
     made = own_plan(folder(row["files"]), *row["args"]) if "files" in row else plan(*row["args"])
     assert made.valid, told(made)
     assert made.deployments
+
+
+@pytest.mark.parametrize("row", WARNED, ids=ids(WARNED))
+def test_a_warning_is_told_and_forbids_only_when_strict(row: dict[str, Any]) -> None:
+    made = plan(*row["args"])
+    assert made.valid, told(made)
+    found = [problem for problem in problems(made, "warning") if problem.code == row["code"]]
+    assert len(found) == 1, told(made)
+    assert all(word in format_problem(found[0]) for word in row["words"]), told(made)
+    strict = plan(*row["args"], "strict=true")
+    assert not strict.valid
+    assert [problem for problem in problems(strict) if problem.code == row["code"]]
 
 
 FROM_A_SHELL = ("key-top", "option-typo", "tp-zero", "worker-larger-than-node", "port-of-a-worker")

@@ -315,7 +315,7 @@ def test_a_program_that_is_missing_is_told_with_the_way_out(argv: tuple[str, ...
 def test_nothing_is_started_on_a_machine_that_is_unfit(tmp_path: Path) -> None:
     stack = deployment(replace(frontend(), argv=("no-such-tool",)))
     with pytest.raises(local.Unfit, match="no-such-tool"):
-        local.realise([Group(stack, (point(1),))], Store(tmp_path))
+        local.realise([Group(stack, (point(1),))], Store(tmp_path), lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -328,7 +328,7 @@ from launchers.store import Store
 from tests.test_session import deployment, phase, point
 load = phase("main", "--takes", "{takes}")
 try:
-    local.realise([Group(deployment(), (point(1, load),))], Store(Path(sys.argv[1])))
+    local.realise([Group(deployment(), (point(1, load),))], Store(Path(sys.argv[1])), lambda _: None)
 except KeyboardInterrupt:
     sys.exit(130)
 """

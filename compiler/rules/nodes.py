@@ -114,11 +114,18 @@ def idle(config: Config, placement: Placement) -> Iterable[Problem]:
         alike: dict[tuple[int, ...], list[int]] = {}
         for entry in partly:
             alike.setdefault(entry.gpus, []).append(entry.node)
-        shown = "; ".join(f"node {spans(nodes)}: {spans(gpus)}" for gpus, nodes in alike.items())
+        shown = "; ".join(f"{_named(placement, nodes)}: {spans(gpus)}" for gpus, nodes in alike.items())
         reason = f"{sum(len(entry.gpus) for entry in partly)} GPUs have no work ({shown})"
         yield warning(
             "idle", "system.gpus_per_node", available, reason, "raise the sizes or workers_per_node"
         )
+
+
+def _named(placement: Placement, nodes: list[int]) -> str:
+    names = [placement.node_names[node] for node in nodes if node < len(placement.node_names)]
+    if not all(names):
+        return f"node {spans(nodes)}"
+    return ", ".join(map(str, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def spans(numbers: Iterable[int]) -> str:

@@ -42,7 +42,8 @@ def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
                 continue
             told.add(pair)
             port = max(left.first, right.first)
-            reason = f"port {port} on {_name(placement, node)} is taken by {left.owner} (set by {left.key}) and {right.owner}"
+            where = f"port {port} on {_name(placement, node)}"
+            reason = f"{where} is taken by {left.owner} (set by {left.key}) and {right.owner}"
             hint = "move one of them by 100 or so"
             if left.key == right.key == LMCACHE_PORTS:
                 hint = "a host with several workers needs it to be null"

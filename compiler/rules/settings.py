@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from compiler import flags, late
+from compiler.catalogue import catalogue
 from compiler.errors import Problem, did_you_mean, error, warning
 from compiler.lower import MODEL_WORDS, SETTING_WORDS, accepted
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
@@ -283,8 +284,11 @@ def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
         if name not in ROLES_OF_TOPOLOGY[config.topology]:
             yield from _unused_role(config, name, role)
         elif chosen is not None:
-            kept = accepted(chosen, role)
+            kept, real = accepted(chosen, role), config.backend.engines.get("real")
+            others = catalogue(tuple(real.catalogues)) if real is not None else None
             for flag in [flag for flag in role.args if flag not in kept]:
+                if others is not None and others.names and flags.canonical(str(flag)) not in others.flags:
+                    continue  # no engine knows it: that is an error of its own
                 reason = f"the {config.engine} engine does not know it, so it is left out"
                 yield warning("no-effect", f"{name}.args.{flag}", role.args[flag], reason)
     if config.engine != "mocker" and config.mocker.startup_time is not None:
