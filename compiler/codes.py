@@ -77,6 +77,13 @@ PAGES: tuple[Page, ...] = (
         ("hydra.mode=RUN",),
     ),
     Page(
+        "config-dir",
+        "a folder of one's own adds options, it does not replace those of servix",
+        "give the file another name",
+        ("model=tiny",),
+        {"model/tiny.yaml": "id: mine\n"},
+    ),
+    Page(
         "swept",
         "what is about the whole command is not swept",
         "run one command for each value",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from compiler import hostlist
 
@@ -98,20 +99,21 @@ def gpu_indices(value: object) -> object:
 
 def plain_numbers(value: dict[str, Any]) -> dict[str, Any]:
     """Not-a-number and infinity have no JSON form, so they could be neither hashed nor recorded."""
-    if any(isinstance(item, float) and not math.isfinite(item) for item in leaves(value)):
-        raise ValueError("holds a number that is not finite")
+    for path, item in leaves(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise PydanticCustomError(
+                "not_finite", "should be a finite number", {"path": path, "leaf": str(item)}
+            )
     return value
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """Values at the ends of a tree of mappings and lists."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from leaves(item)
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values at the ends of a tree of mappings and lists, with their dotted paths."""
+    if isinstance(value, Mapping | list):
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from leaves(item, f"{path}.{name}" if path else str(name))
     else:
-        yield value
+        yield path, value
 
 
 Count = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1_000_000)]

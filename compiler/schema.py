@@ -59,6 +59,8 @@ def _problem(detail: Any) -> Problem:
             or did_you_mean(str(location[-1]), _names_at(location[:-1]))
         )
         return error("unknown-key", key, value, "unknown key", hint)
+    if kind == "not_finite":
+        return error("value", f"{key}.{context['path']}", context["leaf"], str(detail["msg"]))
     if kind == "missing":
         return error("missing", key, NOTHING, "has no value", f"set it: {key}=...")
     if kind == "literal_error":

@@ -20,7 +20,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from compiler.complaint import problem_of, sentence
+from compiler.complaint import problem_of, sentence, shown
 from compiler.compose import COMPLAINTS, Composer, composer
 from compiler.errors import Problem, error
 from launchers import command
@@ -80,19 +80,34 @@ def _never(_: DictConfig) -> None:
 
 def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
     extra = Path(parsed.config_dir) if parsed.config_dir else None
-    if extra is not None and not extra.is_dir():
-        reason = "is not a folder"
-        return refuse([error("config-dir", "--config-dir", str(extra), reason, "name a folder with groups")])
     arguments = list(parsed.overrides)
-    with composer(config_dir, extra, arguments) as ours:
+    problems = _own_folder(extra, config_dir) if extra is not None else []
+    usable = extra if extra is not None and extra.is_dir() else None
+    with composer(config_dir, usable, arguments) as ours:
         try:
             master = ours.master(arguments)
         except COMPLAINTS as exception:
             _debug()
-            problems = ours.wrong_settings(arguments) or [ours.complaint(exception)]
+            problems += ours.wrong_settings(arguments) or [ours.complaint(exception)]
             return command.execute(ours, [arguments], problems)
-        problems = _bypasses(master)
+        problems += _bypasses(master)
         return command.execute(ours, [arguments], problems) if problems else _swept(ours, master, arguments)
+
+
+def _own_folder(extra: Path, config_dir: Path) -> list[Problem]:
+    """A folder that is not there, and files that Hydra would never look at: ours come first in its search."""
+    if not extra.is_dir():
+        return [
+            error("config-dir", "--config-dir", str(extra), "is not a folder", "name a folder with groups")
+        ]
+    doubles = [
+        path for path in sorted(extra.rglob("*.yaml")) if (config_dir / path.relative_to(extra)).exists()
+    ]
+    reason = "servix has an option of this name, which is found first"
+    return [
+        error("config-dir", "--config-dir", str(extra), reason, "give the file another name").at(shown(path))
+        for path in doubles
+    ]
 
 
 def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
@@ -116,14 +131,28 @@ def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
 def _bypasses(master: DictConfig) -> list[Problem]:
     """Settings of Hydra's own with which points would not come to our launcher, or not together."""
     found: list[Problem] = []
-    mode, batch = master.hydra.mode, master.hydra.sweeper.get("max_batch_size")
+    mode, batch = master.hydra.mode, OmegaConf.select(master, "hydra.sweeper.max_batch_size")
     if mode != RunMode.MULTIRUN:
         reason = "every run goes through a launcher, and only MULTIRUN does"
         found.append(error("hydra", "hydra.mode", mode.name if mode else None, reason, "leave it alone"))
+    choices, kind = master.hydra.runtime.choices, master.get("system", {}).get("kind")
+    for what in ("launcher", "sweeper"):
+        chosen = master.hydra[what]
+        if not isinstance(chosen, DictConfig):
+            found.append(error("hydra", f"hydra.{what}", chosen, f"is no {what}", "leave it to system"))
+        elif not str(chosen.get("_target_")).startswith("hydra_plugins."):
+            reason = f"this {what} does not know deployments, and would start a server for every point"
+            named = str(choices.get(f"hydra/{what}"))
+            found.append(error("hydra", f"hydra/{what}", named, reason, "leave it to system"))
+    if (launcher := choices.get("hydra/launcher")) in ("local", "slurm", "kubernetes") and launcher != kind:
+        reason = f"system '{master.system.name}' is of kind {kind}, and its launcher goes with it"
+        found.append(error("hydra", "hydra/launcher", launcher, reason, f"use system={launcher}"))
     if batch is not None:
         reason = "batches would hide from each other which points share a deployment"
         found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
-    params = OmegaConf.to_container(master.hydra.sweeper, resolve=False).get("params") or {}  # type: ignore[union-attr]
+    sweeper = master.hydra.sweeper
+    raw = OmegaConf.to_container(sweeper, resolve=False) if isinstance(sweeper, DictConfig) else {}
+    params = raw.get("params") or {}  # type: ignore[union-attr]
     for key, value in params.items():
         if "${" in str(value):
             reason = "is filled once, before the sweep, so every point would get the same value"
