@@ -25,8 +25,6 @@ class Line:
     """ratio: ours / baseline; speedup: baseline / ours; difference: ours - baseline; value: ours alone."""
     limit: float | None = None
     """At most this, for a speedup at least. Null: shown, not judged."""
-    limit_is: str = ""
-    """Where the limit comes from."""
 
     @property
     def compared(self) -> float:
@@ -49,7 +47,7 @@ class Line:
         baseline = "-" if self.baseline is None else f"{self._shown(self.baseline)} ({self.baseline_is})"
         verdict = {True: "ok", False: "OVER", None: "-"}[self.ok]
         least = "at least " if self.compare == "speedup" else ""
-        limit = "-" if self.limit is None else f"{least}{self._compared(self.limit)} ({self.limit_is})"
+        limit = "-" if self.limit is None else f"{least}{self._compared(self.limit)}"
         compared = self._compared(self.compared) if self.compare != "value" else "-"
         return [self.what, self._shown(self.ours), baseline, compared, limit, verdict]
 
@@ -64,7 +62,6 @@ class Line:
             "compare": self.compare,
             "compared": self.compared,
             "limit": self.limit,
-            "limit_is": self.limit_is,
             "ok": self.ok,
         }
 

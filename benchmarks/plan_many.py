@@ -50,7 +50,7 @@ def measure(repeat: int) -> list[Line]:
     cpu, cpu_few = median([one.cpu_s for one in many]), median([one.cpu_s for one in few])
     by_stock = median(stock)
     return [
-        Line("plan 1,000 points, CPU per point, all in", cpu / 1_000, "ms", limit=0.006, limit_is="issue 3"),
+        Line("plan 1,000 points, CPU per point, all in", cpu / 1_000, "ms", limit=0.006),
         Line(
             "the same against stock compose",
             cpu,
@@ -59,11 +59,10 @@ def measure(repeat: int) -> list[Line]:
             f"stock, from {SAMPLES} points",
             "speedup",
             20.0,
-            "issue 3",
         ),
-        Line("the same against 100 points", cpu, "s", cpu_few, "100 points", "ratio", 10.5, "issue 3"),
+        Line("the same against 100 points", cpu, "s", cpu_few, "100 points", "ratio", 10.5),
         Line("CPU of one more point", (cpu - cpu_few) / 900, "ms"),
-        Line("peak memory", max(one.peak_mb for one in many), "MB", limit=300, limit_is="issue 3"),
+        Line("peak memory", max(one.peak_mb for one in many), "MB", limit=300),
     ]
 
 

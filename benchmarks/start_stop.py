@@ -8,13 +8,12 @@ from pair import pairs
 
 
 def measure(repeat: int) -> list[Line]:
-    """Three lines; the one from the start of Python is not judged, the issue counts from the first process."""
+    """Three lines; the one from the start of Python is not judged, the limit counts from the first process."""
     ours, by_hand = pairs(repeat)
 
     def line(what: str, stage: str, limit: float | None) -> Line:
         values = [median([getattr(one, stage) for one in runs]) for runs in (ours, by_hand)]
-        issue = "issue 2" if limit is not None else ""
-        return Line(what, values[0], "s", values[1], "by hand", "difference", limit, issue)
+        return Line(what, values[0], "s", values[1], "by hand", "difference", limit)
 
     return [
         line("launch to first completion", "launch_to_completion_s", 1.0),

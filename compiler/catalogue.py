@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from compiler.flags import canonical
+
 FOLDER = Path(__file__).resolve().parent.parent / "catalogues"
 SCHEMA = "servix.catalogue/1"
 Kind = Literal["int", "float", "text", "flag", "list", "json"]
@@ -104,3 +106,11 @@ def _flag(name: str, entry: Mapping[str, Any]) -> Flag:
         key: tuple(fact) if isinstance(fact, list) else fact for key, fact in entry.items()
     }
     return Flag(name=name, **facts)
+
+
+def passed(names: tuple[str, ...], arguments: Mapping[str, Any], drops_unknown: bool) -> dict[str, Any]:
+    """The arguments an engine is given: all, or those its catalogues know where it drops the others."""
+    known = catalogue(names)
+    if not drops_unknown or not known.names:
+        return dict(arguments)
+    return {name: value for name, value in arguments.items() if canonical(name) in known.flags}

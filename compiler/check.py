@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from compiler.errors import Problem
 from compiler.model import Config
-from compiler.place import Placement
+from compiler.placement import Placement
 from compiler.rules import files, flags, model, nodes, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]

@@ -19,6 +19,11 @@ WORDS: Mapping[str, str] = {
 }
 """Word -> meaning. `{node:N}`, the host of node N, belongs to the set too."""
 
+MODEL_WORDS = ("servix_dir", "storage_cache_dir")
+"""Placeholders allowed in model.path and model.tokenizer."""
+SETTING_WORDS = (*WORDS, "node:N")
+"""Placeholders allowed in every other templated setting."""
+
 NODE_WORD = re.compile(r"(?<!\{)\{node:(0|[1-9][0-9]*)\}(?!\})")
 """A node's placeholder in a templated setting; group 1 is the index."""
 _WORD = "|".join(WORDS) + r"|node:(?:0|[1-9][0-9]*)"

@@ -12,16 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler import flags, late, quote
-from compiler.catalogue import catalogue
+from compiler.catalogue import passed
 from compiler.image import is_moving
+from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import Config, Engine, Role
-from compiler.place import Part, Placement, Worker
+from compiler.placement import Part, Placement, Worker
 from compiler.plan import Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
 
-MODEL_WORDS = ("servix_dir", "storage_cache_dir")
-"""Placeholders allowed in model.path and model.tokenizer."""
-SETTING_WORDS = (*late.WORDS, "node:N")
-"""Placeholders allowed in every other templated setting."""
 LMCACHE_FILE = "{results_dir}/lmcache.yaml"
 
 
@@ -263,7 +260,7 @@ def _worker_argv(config: Config, worker: Worker, part: Part, rank: int) -> list[
         *(late.template(word, fields, SETTING_WORDS) for word in _without_flags(templated, given)),
         *_sizes(engine, role),
         *(_mocker_words(config) if config.engine == "mocker" else []),
-        *map(late.literal, flags.words(accepted(engine, role))),
+        *map(late.literal, flags.words(passed(tuple(engine.catalogues), role.args, engine.drops_unknown))),
         *map(late.literal, role.extra_args),
     ]
 
@@ -286,14 +283,6 @@ def _sizes(engine: Engine, role: Role) -> list[str]:
 def _mocker_words(config: Config) -> list[str]:
     mocker = config.mocker
     return flags.words({"speedup_ratio": mocker.speedup_ratio, "startup_time": mocker.startup_time})
-
-
-def accepted(engine: Engine, role: Role) -> dict[str, Any]:
-    """The role's engine flags that this engine is given."""
-    known = catalogue(tuple(engine.catalogues))
-    if not engine.drops_unknown or not known.names:
-        return dict(role.args)
-    return {name: value for name, value in role.args.items() if flags.canonical(name) in known.flags}
 
 
 def _worker_env(config: Config, worker: Worker, part: Part, rank: int) -> dict[str, str]:
@@ -344,13 +333,8 @@ def _bash_text(command: str | Sequence[str] | None) -> str | None:
     )
 
 
-def phase_arguments(config: Config, phase: Mapping[str, Any]) -> dict[str, Any]:
-    """The tool's arguments of one phase: the base, overridden by the phase."""
-    return {**config.arguments, **{key: value for key, value in phase.items() if key != "name"}}
-
-
 def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Phase:
-    bench, arguments = config.bench, phase_arguments(config, phase)
+    bench, arguments = config.bench, config.phase_arguments(phase)
     if arguments.get("server_metrics") == "auto":
         arguments["server_metrics"] = list(_metrics_urls(config, placement))
     name = str(phase.get("name", "main"))

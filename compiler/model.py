@@ -485,3 +485,7 @@ class Config:
     def arguments(self) -> Arguments:
         """Arguments of the chosen load generator."""
         return getattr(self, self.bench.name) or {}
+
+    def phase_arguments(self, phase: Mapping[str, Any]) -> Arguments:
+        """The tool's arguments of one phase: the base, overridden by the phase."""
+        return {**self.arguments, **{key: value for key, value in phase.items() if key != "name"}}

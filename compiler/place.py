@@ -7,39 +7,10 @@ Never does: refusing anything; knowing how a port or a GPU is told to an engine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from compiler.model import Config, Role, WorkerPort
+from compiler.model import Config, Role
+from compiler.placement import Part, Placement, Worker, nodes_per_worker, ports_taken
 from compiler.plan import IdleGpus, Port
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The share of one worker on one node: one process."""
-
-    node: int
-    gpus: tuple[int, ...]
-    ports: Mapping[str, Port]
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One engine instance; it has several parts when it spans nodes."""
-
-    role: str
-    index: int
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where everything is."""
-
-    node_names: tuple[str | None, ...]
-    role_nodes: Mapping[str, tuple[int, ...]]
-    """Role -> indices of its nodes; -1 for a named node that the allocation does not hold."""
-    workers: tuple[Worker, ...]
-    idle_gpus: tuple[IdleGpus, ...]
 
 
 def place(config: Config) -> Placement:
@@ -48,11 +19,6 @@ def place(config: Config) -> Placement:
     role_nodes = _role_nodes(config, names)
     workers = tuple(worker for name in config.roles for worker in _workers(config, name, role_nodes[name]))
     return Placement(names, role_nodes, workers, _idle(config, workers))
-
-
-def nodes_per_worker(role: Role, gpus_per_node: int) -> int:
-    """Nodes one worker spans: 1 unless its world size is larger than a node."""
-    return max(1, -(-role.world_size // gpus_per_node))
 
 
 def _node_names(config: Config) -> tuple[str | None, ...]:
@@ -143,11 +109,6 @@ def _ports(
         stride = ports_taken(family, config.roles[role_name])
         ports[name] = Port(family.base + before[name] + slot * stride, stride)
     return ports
-
-
-def ports_taken(family: WorkerPort, role: Role) -> int:
-    """Ports one worker of `role` takes of a family."""
-    return family.stride if isinstance(family.stride, int) else int(getattr(role, family.stride))
 
 
 def _ports_before(config: Config, role_name: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from compiler.errors import Problem, error, warning
 from compiler.image import REFERENCE, is_moving
 from compiler.model import Config
-from compiler.place import Placement
+from compiler.placement import Placement
 
 
 def image(config: Config, placement: Placement) -> Iterable[Problem]:

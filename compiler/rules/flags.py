@@ -17,7 +17,7 @@ from compiler import flags
 from compiler.catalogue import Catalogue, Flag, catalogue
 from compiler.errors import Problem, error, nearest, warning
 from compiler.model import Config
-from compiler.place import Placement
+from compiler.placement import Placement
 from compiler.rules.workload import NUMBERS
 
 _WHOLE = re.compile(r"[+-]?\d+\Z")

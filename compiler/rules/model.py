@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from compiler.errors import Problem, error, warning
 from compiler.facts import parameters
 from compiler.flags import canonical
-from compiler.lower import phase_arguments
 from compiler.model import Config, Role
-from compiler.place import Placement
+from compiler.placement import Placement
 
 GPU_MEMORY_GB: Mapping[str, float] = {
     "A10": 24, "A100": 80, "A100-40GB": 40, "A30": 24, "A40": 48, "B100": 192, "B200": 180, "B300": 288, "GB200": 186,
@@ -138,7 +137,7 @@ def context(config: Config, placement: Placement) -> Iterable[Problem]:
         return
     limit, said = min(limits)
     for index, phase in enumerate(config.phases or [{}]):
-        arguments = phase_arguments(config, phase)
+        arguments = config.phase_arguments(phase)
         lengths = [arguments.get("synthetic_input_tokens_mean"), arguments.get("output_tokens_mean")]
         total = sum(value for value in lengths if isinstance(value, int) and not isinstance(value, bool))
         if total > limit:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from compiler.errors import Problem, error, warning
 from compiler.model import Config
-from compiler.place import Placement
+from compiler.placement import Placement
 
 VIRTUAL = "virtual"
 """Kind of the GPUs that are only counted: the plan shows those without work, nobody pays for them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from compiler.errors import Problem, error, warning
 from compiler.model import HIGHEST_PORT, Config
-from compiler.place import Placement
+from compiler.placement import Placement
 from compiler.rules.nodes import topology
 
 LMCACHE_PORTS = "lmcache.lmcache_worker_ports"

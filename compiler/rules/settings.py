@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from compiler import flags, late
-from compiler.catalogue import catalogue
+from compiler.catalogue import catalogue, passed
 from compiler.errors import Problem, did_you_mean, error, warning
-from compiler.lower import MODEL_WORDS, SETTING_WORDS, accepted
+from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
-from compiler.place import Placement
+from compiler.placement import Placement
 
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
 
@@ -284,7 +284,10 @@ def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
         if name not in ROLES_OF_TOPOLOGY[config.topology]:
             yield from _unused_role(config, name, role)
         elif chosen is not None:
-            kept, real = accepted(chosen, role), config.backend.engines.get("real")
+            kept, real = (
+                passed(tuple(chosen.catalogues), role.args, chosen.drops_unknown),
+                config.backend.engines.get("real"),
+            )
             others = catalogue(tuple(real.catalogues)) if real is not None else None
             for flag in [flag for flag in role.args if flag not in kept]:
                 if others is not None and others.names and flags.canonical(str(flag)) not in others.flags:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from compiler.errors import Problem, error
 from compiler.model import Config
-from compiler.place import Placement, nodes_per_worker
+from compiler.placement import Placement, nodes_per_worker
 
 
 def tp_pp_fits(config: Config, placement: Placement) -> Iterable[Problem]:

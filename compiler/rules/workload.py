@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from compiler.errors import Problem, error, warning
-from compiler.lower import phase_arguments
 from compiler.model import Config
-from compiler.place import Placement
+from compiler.placement import Placement
 
 _PHASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _GATE = re.compile(
@@ -53,7 +52,7 @@ def load(config: Config, placement: Placement) -> Iterable[Problem]:
     """Each round, as base plus phase."""
     tool = config.bench.name
     for index, phase in enumerate(config.phases or [{}]):
-        arguments = phase_arguments(config, phase)
+        arguments = config.phase_arguments(phase)
         where = {key: f"phases.{index}.{key}" if key in phase else f"{tool}.{key}" for key in arguments}
         yield from _numbers(arguments, where)
         requests, concurrency = arguments.get("request_count"), arguments.get("concurrency")

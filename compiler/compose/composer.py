@@ -1,0 +1,274 @@
+"""Overrides -> plain data, one configuration per point, with every problem of composing it.
+
+A group selection (`backend=vllm topology=shared`) is composed once by Hydra; value overrides are then set in it one
+by one, so that each wrong one is told and the others still count. Never does: knowing what the keys mean.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.version import setbase
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from compiler.complaint import problem_of, sentence
+from compiler.compose.loader import COMPLAINTS, Base, Loader, Source, base_of
+from compiler.compose.resolve import plain_data
+from compiler.compose.sweeps import choices, refused_sweep
+from compiler.compose.values import apply, innermost, is_simple, place, with_values
+from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One point: plain data (null when it cannot be composed at all) and what went wrong on the way."""
+
+    overrides: tuple[str, ...]
+    data: Mapping[str, Any] | None
+    problems: tuple[Problem, ...] = ()
+
+
+class Composer:
+    """Composes points against one configuration directory tree; keeps what points have in common."""
+
+    def __init__(self, loader: Loader, hydra_overrides: Sequence[str] = ()) -> None:
+        self.loader = loader
+        self.hydra_overrides = tuple(hydra_overrides)
+        self._bases: dict[tuple[str, ...], Base] = {}
+        self._parser = OverridesParser.create(config_loader=loader)
+        # Points of a sweep share most of their overrides, and all of their groups.
+        self._read: dict[str, tuple[Override | None, Problem | None]] = {}
+        self._options: dict[str, list[str]] = {}
+        self._kept: dict[Any, Any] = {}
+
+    def master(self, arguments: Sequence[str]) -> DictConfig:
+        """The configuration that is the same for all points, Hydra's own part included.
+
+        Groups that are swept or wrong are left out. Raises what Hydra raises when it cannot be composed.
+        """
+        parsed = [override for text in arguments if (override := self._parsed(text)[0]) is not None]
+        fixed = [
+            o.input_line or "" for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
+        ]
+        return self._base(self.selection(fixed)).config
+
+    def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
+        """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
+        parsed: list[Override] = []
+        problems: list[Problem] = []
+        for argument in arguments:
+            override, problem = self._parsed(argument)
+            if problem is None and override is not None:
+                problem = refused_sweep(override)
+            if problem is not None:
+                problems.append(problem)
+            elif override is not None and not override.is_hydra_override():
+                parsed.append(override)
+        # As Hydra does it: the last override of a key counts, and the product follows the order of the arguments.
+        grid = {override.get_key_element(): choices(override) for override in parsed}
+        return [tuple(point) for point in itertools.product(*grid.values())], problems
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """The configuration of one point; wrong overrides are left out of it and told."""
+        problems: list[Problem] = []
+        groups: list[str] = []
+        values: list[Override] = []
+        for text in overrides:
+            override, problem = self._parsed(text)
+            if override is None:
+                problems.append(cast(Problem, problem))
+            elif self._is_group(override):
+                wrong = self._wrong_option(override)
+                problems += wrong
+                groups += [] if wrong else [text]
+            else:
+                values.append(override)
+        selection = (*self.hydra_overrides, *groups)
+        try:
+            base = self._base(selection)
+        except COMPLAINTS as exception:
+            return Composed(tuple(overrides), None, (*problems, self.complaint(exception)))
+        if base.plain is not None and all(is_simple(value, base.plain, base.watched) for value in values):
+            return Composed(tuple(overrides), with_values(base.plain, values), tuple(problems))
+        config = copy.deepcopy(base.config)
+        for value in values:
+            problems += apply(value, config)
+        data, unresolved = plain_data(config)
+        return Composed(tuple(overrides), data, (*problems, *unresolved))
+
+    def wrong_settings(self, arguments: Sequence[str]) -> list[Problem]:
+        """Settings of Hydra's own that cannot be applied; they are left out of every later composition."""
+        groups = [text for text in arguments if text not in self.hydra_overrides]
+        settings, self.hydra_overrides = self.hydra_overrides, ()
+        problems: list[Problem] = []
+        for text in settings:
+            try:
+                self.hydra_overrides = (text,)
+                self.master(groups)
+            except COMPLAINTS as exception:
+                key, _, value = text.partition("=")
+                inner = innermost(exception)
+                told = self.complaint(exception)
+                if told.code == "unknown-option":
+                    problems.append(told.at(f"override '{text}'"))
+                    continue
+                absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
+                reason = "Hydra has no such setting here" if absent else sentence(inner)
+                problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
+        places = {problem.origin for problem in problems}
+        self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in places)
+        return problems
+
+    def complaint(self, exception: BaseException) -> Problem:
+        """A failure to compose as a problem, with its place among the configuration files."""
+        folders = [
+            Path(source.path.removeprefix("file://"))
+            for source in self.loader.get_sources()
+            if source.scheme() == "file"
+        ]
+        return problem_of(exception, [path for folder in folders for path in sorted(folder.rglob("*.yaml"))])
+
+    def selection(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """The group overrides among `overrides` that name options there are, and the settings of Hydra's own."""
+        parsed = [override for text in overrides if (override := self._parsed(text)[0]) is not None]
+        groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
+        return (*self.hydra_overrides, *groups)
+
+    def kept(self, make: Callable[[Composer, tuple[str, ...]], T], selection: tuple[str, ...]) -> T:
+        """What `make` gives for a selection, made once: all points of it have it in common."""
+        key = (make, selection)
+        if key not in self._kept:
+            self._kept[key] = make(self, selection)
+        return cast(T, self._kept[key])
+
+    def sources(self, selection: Sequence[str]) -> list[Source]:
+        """Files of a group selection in merge order; files of Hydra's own are left out."""
+        result: list[Source] = []
+        for default in self._base(tuple(selection)).merged:
+            loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
+            if loaded is not None and loaded.path.startswith("file://"):
+                path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
+                package = "" if default.package in (None, "_global_") else str(default.package)
+                result.append(Source(path, package))
+        return result
+
+    def is_group(self, text: str) -> bool:
+        """True for an override that chooses an option of a group."""
+        override, _ = self._parsed(text)
+        return override is not None and self._is_group(override)
+
+    def options(self, group: str) -> list[str]:
+        """Options of a group, sorted; empty when there is no such group."""
+        if group not in self._options:
+            self._options[group] = sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
+        return self._options[group]
+
+    def groups(self) -> list[str]:
+        """Names of the project's groups."""
+        return [name for name in self.loader.list_groups("") if name != "hydra" and self.options(name)]
+
+    def _parsed(self, text: str) -> tuple[Override | None, Problem | None]:
+        if text not in self._read:
+            self._read[text] = self._parse(text)
+        return self._read[text]
+
+    def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
+        try:
+            override = self._parser.parse_override(text)
+            override.config_loader = self.loader
+            if override.key_or_group:
+                return override, None
+            reason = "has no key"
+        except (HydraException, OmegaConfBaseException) as exception:
+            reason = f"cannot be read as an override ({sentence(exception)})"
+        key = text.partition("=")[0].lstrip("+~")
+        hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
+        return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
+
+    def _is_group(self, override: Override) -> bool:
+        key = override.key_or_group
+        return override.package is not None or key.startswith("hydra/") or bool(self.options(key))
+
+    def _wrong_option(self, override: Override) -> list[Problem]:
+        if override.is_add() or override.is_force_add():
+            plain = (override.input_line or "").lstrip("+")
+            reason = "a group has one option, and there is a place for it"
+            return [
+                error(
+                    "override", override.key_or_group, override.value(), reason, f"write {plain}, without +"
+                ).at(place(override))
+            ]
+        value, known = override.value(), self.options(override.key_or_group)
+        names = value if isinstance(value, list) else [value]
+        return [
+            error(
+                "unknown-option",
+                override.key_or_group,
+                name,
+                f"no such option; known: {', '.join(known)}",
+                did_you_mean(str(name), known) if nearest(str(name), known) else "",
+            ).at(place(override))
+            for name in names
+            if not override.is_delete() and known and name is not None and _option(name) not in known
+        ]
+
+    def _base(self, selection: tuple[str, ...]) -> Base:
+        if selection not in self._bases:
+            self._bases[selection] = base_of(self.loader, selection)
+        return self._bases[selection]
+
+
+@contextmanager
+def composer(
+    config_dir: Path, extra_dir: Path | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Composer]:
+    """A composer for `config_dir`; `extra_dir` adds options of a user's own, as Hydra's --config-dir does.
+
+    Settings of Hydra's own among `arguments` (`hydra.launcher.partition=gpu`) hold for every point.
+    """
+    search_path = create_config_search_path(str(config_dir.absolute()))
+    if extra_dir is not None:
+        anchor = SearchPathQuery(provider="schema")
+        search_path.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
+    setbase("1.3")
+    hydra = Hydra(task_name="servix", config_loader=Loader(search_path))
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        yield Composer(cast(Loader, hydra.config_loader), _of_hydra(arguments))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _of_hydra(arguments: Sequence[str]) -> list[str]:
+    """Settings of Hydra's own, those that cannot be read or are swept left out: `points` tells them."""
+    parser, found = OverridesParser.create(), []
+    for text in arguments:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            continue
+        if override.is_hydra_override() and not override.is_sweep_override():
+            found.append(text)
+    return found
+
+
+def _option(name: object) -> str:
+    """YAML reads on and off as booleans; as an option's name they are words again."""
+    return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)

@@ -1,0 +1,68 @@
+"""Hydra's loader, and what all points of one group selection have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.default_element import ResultDefault
+from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from compiler.compose.resolve import plain_data, watched_keys
+
+CONFIG_NAME = "config"
+COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What composing raises for a configuration that is wrong (a file that is not UTF-8 is a ValueError)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration file that took part, and the package its keys live in ("" for the top)."""
+
+    path: Path
+    package: str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What all points of one group selection have in common."""
+
+    config: DictConfig
+    merged: Sequence[ResultDefault]
+    """Files in merge order."""
+    plain: Mapping[str, Any] | None
+    """The same as plain data; null when something in it cannot be resolved, or is resolved by code."""
+    watched: frozenset[str]
+    """Keys that interpolations refer to: changing one changes others."""
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which remembers the files it merged: `origin` needs them, and finding them is slow."""
+
+    merged: list[ResultDefault]
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: Any) -> DictConfig:
+        self.merged = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+def base_of(loader: Loader, selection: Sequence[str]) -> Base:
+    """One composition by Hydra. Raises one of COMPLAINTS."""
+    try:
+        config = loader.load_configuration(
+            CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
+        )
+    except (AttributeError, TypeError, AssertionError) as exception:
+        # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
+        raise ConfigCompositionException("a value of this kind does not fit here") from exception
+    plain, unresolved = plain_data(config)
+    watched = watched_keys(config)
+    simple = None if unresolved or watched is None else plain
+    return Base(config, loader.merged, simple, watched or frozenset())

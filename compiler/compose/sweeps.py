@@ -1,0 +1,37 @@
+"""Sweep overrides (`key=1,2,3`) as the overrides they stand for, and what cannot be swept."""
+
+from __future__ import annotations
+
+from hydra.core.override_parser.types import Override
+
+from compiler.compose.values import place
+from compiler.errors import Problem, error
+
+
+def choices(override: Override) -> list[str]:
+    """The overrides that one argument stands for; one that is not swept stays as it was typed."""
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def refused_sweep(override: Override) -> Problem | None:
+    """What cannot be swept. Hydra would silently take the base value of some of these for every point."""
+    if not override.is_sweep_override():
+        return None
+    key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+    if key in ("action", "format", "output_dir"):
+        reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
+    elif key == "system" or key.startswith("hydra"):
+        reason, hint = (
+            "cannot be swept: the launcher is chosen once for the whole command",
+            "run one command per system",
+        )
+    elif not override.is_discrete_sweep():
+        reason, hint = (
+            "a continuous range needs a sweeper that samples",
+            "list the values, or use range(start,stop,step)",
+        )
+    else:
+        return None
+    return error("swept", key, value, reason, hint).at(place(override))
