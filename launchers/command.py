@@ -23,6 +23,8 @@ from launchers.refusal import PROBLEMS, refuse
 if TYPE_CHECKING:
     from launchers.store import Store
 
+MOST_PROBLEMS = 30
+"""Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
 
 REALISED_BY: Mapping[str, str] = {"local": "launchers.local"}
@@ -119,10 +121,12 @@ def told_once(plan: Plan) -> list[tuple[Problem, int]]:
 
 
 def _tell_all(plan: Plan, stream: TextIO) -> None:
-    several = len(plan.points) > 1
-    for problem, count in told_once(plan):
+    several, found = len(plan.points) > 1, told_once(plan)
+    for problem, count in found[:MOST_PROBLEMS]:
         points = f" ({count} of {len(plan.points)} points)" if several else ""
         print(f"{problem.level}: {format_problem(problem)}{points}", file=stream)
+    if len(found) > MOST_PROBLEMS:
+        print(f"... and {len(found) - MOST_PROBLEMS} more (action=plan format=json shows all)", file=stream)
 
 
 def _with_status(plan: Plan, store: Store) -> Plan:

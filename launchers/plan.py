@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from compiler import digest
@@ -14,25 +15,41 @@ from compiler.rules.nodes import spans
 MOST_NODES = 16
 """Nodes shown of one deployment; the rest is in the JSON form."""
 MOST_POINTS = 40
+MOST_DEPLOYMENTS = 8
 
 
 def print_json(plan: Plan) -> None:
     """Exactly one JSON document on standard output."""
-    json.dump(to_json(plan), sys.stdout, indent=2)
+    # Indented where a person may look at it: json's fast encoder does not indent.
+    json.dump(to_json(plan), sys.stdout, indent=2 if len(plan.points) <= MOST_POINTS else None)
     print()
 
 
 def print_text(plan: Plan) -> None:
     """Per deployment its map, its start order and its points; then the points that cannot run."""
-    for deployment in plan.deployments:
+    print(_summary(plan))
+    print()
+    for deployment in plan.deployments[:MOST_DEPLOYMENTS]:
         print("\n".join(_deployment(deployment)))
         print("\n".join(_points([point for point in plan.points if point.deployment == deployment.digest])))
         print()
+    if len(plan.deployments) > MOST_DEPLOYMENTS:
+        print(
+            f"... and {len(plan.deployments) - MOST_DEPLOYMENTS} more deployments (format=json shows all)\n"
+        )
     wrong = [point for point in plan.points if not point.valid]
     if wrong:
         print(f"cannot run: {len(wrong)} of {len(plan.points)} points")
         print("\n".join(_points(wrong)))
         print()
+
+
+def _summary(plan: Plan) -> str:
+    states = Counter(point.status for point in plan.points)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    points, deployments = len(plan.points), len(plan.deployments)
+    plural = "s" if points != 1 else "", "s" if deployments != 1 else ""
+    return f"plan: {points} point{plural[0]} ({counts}) on {deployments} deployment{plural[1]}"
 
 
 def _deployment(deployment: Deployment) -> Iterator[str]:

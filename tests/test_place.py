@@ -69,7 +69,7 @@ SLICES = [
     ("tp-times-dp", role("decode", tp=2, dp=2), [[(0, "0-3")]], [[(1, "0")]], 11),
     ("shared-1+1", ("topology=shared",), [[(0, "0")]], [[(0, "1")]], 6),
     (
-        "A6-the-example-of-the-issue",
+        "A6-two-shared-nodes-on-slurm",
         ("topology=shared", "num_nodes=2", *role("prefill", n=2, tp=4), *role("decode", n=2, tp=4)),
         [[(0, "0-3")], [(1, "0-3")]],
         [[(0, "4-7")], [(1, "4-7")]],

@@ -59,7 +59,7 @@ def test_the_document(name: str, tmp_path: Path) -> None:
     assert read.deployments == plan(*VIEWS[name]).deployments
 
 
-def test_the_example_of_the_issue(tmp_path: Path) -> None:
+def test_two_shared_nodes_on_slurm(tmp_path: Path) -> None:
     ran = run(["action=plan", "format=json", f"output_dir={tmp_path}/outputs", *SLURM])
     document = json.loads(ran.out)
     assert document["schema"] == "servix.plan/1"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from compiler import metrics
 from compiler.errors import Problem, error, warning
 from compiler.model import Config
 from compiler.placement import Placement
@@ -106,27 +107,40 @@ def _numbers(arguments: dict[str, object], where: dict[str, str]) -> Iterable[Pr
 
 
 def gates(config: Config, placement: Placement) -> Iterable[Problem]:
-    """Gates are text; a percentage needs something to compare with."""
+    """Gates are text about metrics that a result can hold; a percentage needs something to compare with."""
+    asked: dict[str, tuple[str, str]] = {}
     for index, text in enumerate(config.gates):
         gate, key = read_gate(text), f"gates.{index}"
         if gate is None:
             hint = "write e.g. 'time_to_first_token_ms.p99 <= 200'"
             yield error("gates", key, text, "cannot be read as metric, sign and number", hint)
-        elif gate.relative and config.baseline is None:
-            yield error(
-                "gates",
-                key,
-                text,
-                "a percentage is relative to a baseline, and there is none",
-                "set baseline=...",
-            )
+            continue
+        asked[key] = (text, gate.metric)
+        if gate.relative and config.baseline is None:
+            reason = "a percentage is relative to a baseline, and there is none"
+            yield error("gates", key, text, reason, "set baseline=...")
+    if config.objective.metric is not None:
+        asked["objective.metric"] = (config.objective.metric, config.objective.metric)
+    yield from _measured(config, asked)
     if config.objective.metric is not None and config.objective.direction is None:
         hint = "set objective.direction=minimize or maximize"
         yield error("gates", "objective.direction", None, "an objective needs a direction", hint)
     if config.objective.direction is not None and config.objective.metric is None:
-        yield warning(
-            "gates",
-            "objective.direction",
-            config.objective.direction,
-            "has no effect without objective.metric",
-        )
+        reason = "has no effect without objective.metric"
+        yield warning("gates", "objective.direction", config.objective.direction, reason)
+
+
+def _measured(config: Config, asked: Mapping[str, tuple[str, str]]) -> Iterable[Problem]:
+    """Metrics asked for (key -> value, metric) against those of the load generator."""
+    bench = config.bench
+    known = metrics.metrics(bench.name, bench.version)
+    if known is None:
+        if asked:
+            reason = f"there is no list of the metrics of {bench.name} {bench.version}"
+            hint = "misspelt metrics of gates and objective will only be found in the results"
+            yield warning("no-catalogue", "bench.version", bench.version, reason, hint)
+        return
+    for key, (value, metric) in asked.items():
+        if said := metrics.wrong(metric, known):
+            reason, hint = said
+            yield error("unknown-metric", key, value, f"{reason} of {bench.name} {bench.version}", hint)
