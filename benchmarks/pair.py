@@ -43,6 +43,11 @@ class Timed:
     cpu_s: float
     """CPU time of everything, servers and load generator included."""
 
+    @property
+    def own_s(self) -> float:
+        """The whole without the load generator."""
+        return self.whole_s - self.load_s
+
 
 @cache
 def pairs(repeat: int) -> tuple[list[Timed], list[Timed]]:

@@ -20,6 +20,7 @@ def measure(repeat: int) -> list[Line]:
     return [
         line("whole run, wall", "whole_s"),
         line("the load generator's share of it", "load_s"),
+        line("whole run without the load generator", "own_s"),
         line("last process gone to end of the command", "gone_to_end_s"),
         line("whole run, CPU of all processes", "cpu_s"),
     ]

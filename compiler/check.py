@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.placement import Placement
-from compiler.rules import files, flags, model, nodes, ports, settings, sizes, workload
+from compiler.rules import files, flags, lmcache, model, nodes, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
     Rule("unknown-flag", "arguments are known to the tool of this version", flags.known),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
-    Rule("lmcache", "LMCache settings fit the deployment", settings.lmcache),
+    Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
     Rule(

@@ -285,8 +285,8 @@ PAGES: tuple[Page, ...] = (
     ),
     Page(
         "lmcache",
-        "LMCache settings fit the deployment",
-        "name one worker port per rank, and a connector in the engine's args",
+        "LMCache knows its settings by name and kind, and they fit the deployment",
+        "take the name suggested, name one worker port per rank, and a connector in the engine's args",
         ("lmcache=on", "lmcache.lmcache_worker_ports=[8788,8789]"),
     ),
     Page(
@@ -319,6 +319,12 @@ PAGES: tuple[Page, ...] = (
         "gates and objective can be read",
         "write e.g. time_to_first_token_ms.p99 <= 200",
         ("gates=['fast']",),
+    ),
+    Page(
+        "unknown-metric",
+        "gates and objective name metrics that a result of the load generator can hold",
+        "take the name suggested; a distribution needs a statistic, a single number has none",
+        ("gates=['ttft.p99 <= 200']",),
     ),
 )
 """In the order a configuration is read."""

@@ -50,7 +50,10 @@ def wrong(text: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, str] | 
         return f"'{name}' is one number, without '.{statistic}'", f"write {name}"
     listed = ", ".join(one for one in statistics if one != ALONE)
     if statistic == ALONE:
-        return f"'{name}' is a distribution", f"say which statistic, e.g. {_with(name, '', statistics)}; known: {listed}"
+        return (
+            f"'{name}' is a distribution",
+            f"say which statistic, e.g. {_with(name, '', statistics)}; known: {listed}",
+        )
     return f"'{name}' has no statistic '{statistic}'", f"known: {listed}"
 
 

@@ -75,7 +75,7 @@ def test_the_hash_seed_of_python_does_not_matter(seed: str) -> None:
         *("nodes=[a,b]", "decode.nodes=[host7]", "system.name=other", "system.max_nodes=7"),
         *(
             "gates=['time_to_first_token_ms.p99 <= 200']",
-            "objective={metric: x, direction: minimize}",
+            "objective={metric: request_latency_ms.p99, direction: minimize}",
             "baseline=x",
         ),
         *("num_nodes=2", "decode.num_nodes=1", "decode.gpu_ids=[0]", "decode.tensor_parallel_size=1"),

@@ -1,4 +1,4 @@
-"""Writes catalogues/*.json: the flags of every tool servix starts, by name, kind and choices.
+"""Writes catalogues/*.json: the flags of every tool servix starts, and LMCache's settings, by name and kind.
 
 A tool that is installed is asked for its own parser; the engines, which are not, are read from their
 wheels as source (`catalogue_static`) and never imported. `catalogues/notes.json` is written by hand: what
@@ -11,6 +11,7 @@ to do now instead of a removed or deprecated flag. Help texts are not copied.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import dataclasses
 import json
@@ -233,6 +234,54 @@ def dynamo_sglang() -> Flags:
     return found | {"disable_piecewise_cuda_graph": entry("flag", deprecated=now)}
 
 
+# --- LMCache, which reads a file and no flags -----------------------------------------------------------------
+
+LMCACHE_KINDS: Mapping[str, Entry] = {
+    "int": {"kind": "int"},
+    "float": {"kind": "float"},
+    "bool": {"kind": "flag"},
+    "str": {"kind": "text"},
+    "dict": {"kind": "json"},
+    "list[int]": {"kind": "list", "items": "int", "several": True},
+    "list[float]": {"kind": "list", "items": "float", "several": True},
+    "list[str]": {"kind": "list", "items": "text", "several": True},
+}
+"""Type of a setting as LMCache writes it -> kind. `bare` is one that may be null."""
+
+
+def lmcache(sources: Sources) -> Flags:
+    """Settings of `LMCacheEngineConfig`; those it reads under another name now, or not at all, are removed."""
+    settings = sources.names["_CONFIG_DEFINITIONS"]
+    aliases = ast.literal_eval(ast.unparse(sources.names["_CONFIG_ALIASES"]))
+    outdated = ast.literal_eval(ast.unparse(sources.names["_DEPRECATED_CONFIGS"]))
+    if not isinstance(settings, ast.Dict):
+        raise LookupError("LMCache's settings are no mapping")
+    found: Flags = {}
+    for name, setting in zip(settings.keys, settings.values, strict=True):
+        facts = {ast.literal_eval(key): value for key, value in _items(setting)}
+        hint = ast.unparse(facts["type"])
+        null = hint.startswith("Optional[") or ast.unparse(facts["default"]) == "None"
+        kind = LMCACHE_KINDS[
+            hint.removeprefix("Optional[").removesuffix("]" if hint.startswith("Opt") else "")
+        ]
+        found[ast.literal_eval(name)] = entry(**kind, bare=null)
+    for old, new in aliases.items():
+        if old in outdated:
+            found[old] = {**found[new], "deprecated": f"use {new}"}
+        elif old not in found:
+            # Only a deprecated name is translated in a file; the other aliases are dropped with a line in the log.
+            found[old] = entry("flag", removed=f"LMCache leaves it out: use {new}")
+    for old in outdated.keys() - aliases.keys():
+        found[old] = entry("flag", removed="LMCache does nothing with it: leave it out")
+    return found
+
+
+def _items(node: ast.AST) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(node, ast.Dict):
+        raise LookupError("a setting of LMCache is no mapping")
+    return zip(node.keys, node.values, strict=True)
+
+
 # --- the table -----------------------------------------------------------------------------------------------
 
 
@@ -302,6 +351,7 @@ TOOLS = {
         ),
         lambda: "0.0.16",
     ),
+    "lmcache": Tool("lmcache", STATIC, lmcache, ("lmcache/v1/config.py",), lambda: "0.5.6"),
 }
 
 

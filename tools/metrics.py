@@ -146,7 +146,9 @@ def main() -> int:
     parser.add_argument("tools", nargs="*", help=f"of {', '.join(TOOLS)}; all by default")
     parser.add_argument("--wheels", type=Path, default=Path("/tmp/servix-wheels"))
     parser.add_argument("--offline", action="store_true", help="do not download wheels")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where a file would change"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.tools if name not in TOOLS]
     if unknown:

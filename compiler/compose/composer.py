@@ -29,8 +29,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from compiler.complaint import problem_of, sentence
 from compiler.compose.loader import COMPLAINTS, Base, Loader, Source, base_of
 from compiler.compose.resolve import plain_data
-from compiler.compose.sweeps import choices, refused_sweep
-from compiler.compose.values import apply, innermost, is_simple, place, with_values
+from compiler.compose.sweeps import choices, empty_sweep, refused_sweep
+from compiler.compose.values import apply, innermost, place, set_plainly
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class Composer:
                 parsed.append(override)
         # As Hydra does it: the last override of a key counts, and the product follows the order of the arguments.
         grid = {override.get_key_element(): choices(override) for override in parsed}
+        problems += [empty_sweep(override) for override in parsed if not grid[override.get_key_element()]]
         return [tuple(point) for point in itertools.product(*grid.values())], problems
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -105,8 +106,8 @@ class Composer:
             base = self._base(selection)
         except COMPLAINTS as exception:
             return Composed(tuple(overrides), None, (*problems, self.complaint(exception)))
-        if base.plain is not None and all(is_simple(value, base.plain, base.watched) for value in values):
-            return Composed(tuple(overrides), with_values(base.plain, values), tuple(problems))
+        if base.plain is not None and (made := set_plainly(base.plain, values, base.watched)) is not None:
+            return Composed(tuple(overrides), made, tuple(problems))
         config = copy.deepcopy(base.config)
         for value in values:
             problems += apply(value, config)
@@ -177,7 +178,7 @@ class Composer:
     def options(self, group: str) -> list[str]:
         """Options of a group, sorted; empty when there is no such group."""
         if group not in self._options:
-            self._options[group] = sorted(self.loader.get_group_options(group, ObjectType.CONFIG))
+            self._options[group] = sorted(self.loader.repository.get_group_options(group, ObjectType.CONFIG))
         return self._options[group]
 
     def groups(self) -> list[str]:

@@ -35,3 +35,12 @@ def refused_sweep(override: Override) -> Problem | None:
     else:
         return None
     return error("swept", key, value, reason, hint).at(place(override))
+
+
+def empty_sweep(override: Override) -> Problem:
+    """A sweep that stands for nothing would leave no point at all."""
+    value = (override.input_line or "").partition("=")[2]
+    reason = "this sweep holds no value, so there is no point"
+    return error("swept", override.key_or_group, value, reason, "list values, or widen the range").at(
+        place(override)
+    )

@@ -22,25 +22,88 @@ from compiler.renamed import RENAMED
 
 OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extra_config")
 """Mappings that take new keys with Hydra's `+`."""
+_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}\Z")
+"""A value that is one interpolation of a key."""
 TOOLS = ("aiperf", "genai_perf")
 """Keys that only the `bench` option of their name brings."""
 
 
-def is_simple(override: Override, plain: Mapping[str, Any], watched: Collection[str]) -> bool:
-    """True where setting the value in plain data gives what Hydra and OmegaConf would: see the test of both."""
-    if override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
-        return False
-    key, value = override.key_or_group, override.value()
-    if "[" in key or not _is_data(value) or isinstance(value, dict):
-        return False
-    node: Any = plain
+def set_plainly(
+    plain: Mapping[str, Any], values: Sequence[Override], watched: Collection[str]
+) -> dict[str, Any] | None:
+    """Plain data with values set, as Hydra and OmegaConf would set them (there is a test of both); null where one
+    of them needs those libraries. What is not changed is shared with `plain`, so nobody may write to the result.
+
+    `watched` are the keys that interpolations in `plain` refer to.
+    """
+    data, references = dict(plain), dict[str, str]()
+    for override in values:
+        key, value = override.key_or_group, override.value()
+        parent = _parent(override, data, watched)
+        if parent is None:
+            return None
+        reference = _REFERENCE.match(value) if isinstance(value, str) else None
+        if reference is None and (not _is_data(value) or isinstance(value, dict)):
+            return None
+        references.pop(key, None)
+        if reference is not None:
+            references[key] = reference[1]
+        parent[key.rpartition(".")[2]] = None if reference else value
+    for key, reference_key in references.items():
+        value = _at(data, reference_key)
+        if isinstance(value, Mapping | _Absent) or any(
+            _related(reference_key, other) for other in references
+        ):
+            return None
+        parent = _copied_parent(data, key)
+        if parent is None:
+            return None
+        parent[key.rpartition(".")[2]] = value
+    return data
+
+
+class _Absent:
+    """No such key."""
+
+
+_ABSENT = _Absent()
+
+
+def _parent(override: Override, data: dict[str, Any], watched: Collection[str]) -> dict[str, Any] | None:
+    """The mapping that the override writes to; null where it is not simply there."""
+    key = override.key_or_group
+    if "[" in key or override.package is not None or override.is_force_add() or override.is_delete():
+        return None
+    if any(_related(key, other) for other in watched):
+        return None
+    old, parent = _at(data, key), _copied_parent(data, key)
+    fits = isinstance(old, _Absent) if override.is_add() else not isinstance(old, Mapping | _Absent)
+    return parent if fits else None
+
+
+def _copied_parent(data: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The mapping that holds `key`, it and all above it copied; null when one of them is no mapping."""
+    node = data
+    for name in key.split(".")[:-1]:
+        if not isinstance(node.get(name), Mapping):
+            return None
+        node[name] = dict(node[name])
+        node = node[name]
+    return node
+
+
+def _at(data: Mapping[str, Any], key: str) -> Any:
+    node: Any = data
     for name in key.split("."):
         if not isinstance(node, Mapping) or name not in node:
-            return False
+            return _ABSENT
         node = node[name]
-    if isinstance(node, Mapping):
-        return False
-    return not any(key == w or key.startswith(w + ".") or w.startswith(key + ".") for w in watched)
+    return node
+
+
+def _related(key: str, other: str) -> bool:
+    """True for a key and itself, what holds it, or what it holds."""
+    return key == other or key.startswith(other + ".") or other.startswith(key + ".")
 
 
 def _is_data(value: Any) -> bool:
@@ -52,19 +115,6 @@ def _is_data(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_data(item) for key, item in value.items())
     return value is None or isinstance(value, bool | int | float)
-
-
-def with_values(plain: Mapping[str, Any], values: Sequence[Override]) -> dict[str, Any]:
-    """Plain data with values set; what is not changed is shared with the base, so nobody may write to it."""
-    data = dict(plain)
-    for override in values:
-        *parents, last = override.key_or_group.split(".")
-        node = data
-        for name in parents:
-            node[name] = dict(node[name])
-            node = node[name]
-        node[last] = override.value()
-    return data
 
 
 def apply(override: Override, config: DictConfig) -> list[Problem]:
@@ -135,7 +185,8 @@ def _where_it_ends(key: str, config: DictConfig) -> tuple[str, str | None, list[
     for name in re.split(r"[.\[]", key.replace("]", "")):
         if not isinstance(node, DictConfig) or node._is_none():
             return ".".join(walked), name, None
-        if name not in node:
+        # Not `in`: OmegaConf says that a value to be set (`???`) is not there.
+        if node._get_node(name, validate_access=False) is None:
             return ".".join(walked), name, [str(k) for k in node if k != "hydra"]
         node = node._get_node(name)
         walked.append(name)

@@ -106,7 +106,8 @@ def _lmcache_workers(config: Config, placement: Placement) -> Iterator[Taken]:
     ports = (config.lmcache or {}).get("lmcache_worker_ports")
     if not isinstance(ports, list):
         return
-    numbers = [port for port in ports if isinstance(port, int) and not isinstance(port, bool)]
+    # One that is there twice is told by `lmcache`.
+    numbers = dict.fromkeys(port for port in ports if isinstance(port, int) and not isinstance(port, bool))
     for worker in placement.workers:
         for part in worker.parts:
             owner = f"{worker.role}-{worker.index} (LMCache)"

@@ -1,4 +1,4 @@
-"""Rules on single settings: flags, environments, placeholders, LMCache, and what would have no effect."""
+"""Rules on single settings: flags, environments, placeholders, and what would have no effect."""
 
 from __future__ import annotations
 
@@ -213,37 +213,6 @@ def _texts(key: str, value: Any) -> Iterable[tuple[str, str]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _texts(f"{key}.{index}", item)
-
-
-def lmcache(config: Config, placement: Placement) -> Iterable[Problem]:
-    """The file alone does not make an engine use LMCache."""
-    if config.lmcache is None:
-        return
-    ports = config.lmcache.get("lmcache_worker_ports")
-    ranks = {name: role.world_size for name, role in config.roles.items()}
-    if ports is not None and (not isinstance(ports, list) or not all(_is_port(port) for port in ports)):
-        reason = "should be a list of ports between 1 and 65535"
-        yield error("lmcache", "lmcache.lmcache_worker_ports", ports, reason, "e.g. [8788,8789]")
-    elif ports is not None and len(ports) not in ranks.values():
-        need = " or ".join(f"{number} ({name})" for name, number in ranks.items())
-        reason = f"holds {len(ports)} ports, a worker has {need} ranks"
-        yield error("lmcache", "lmcache.lmcache_worker_ports", ports, reason, "name one port per rank")
-    arguments = [
-        str(value) for role in config.roles.values() for value in (*role.args.values(), *role.extra_args)
-    ]
-    if config.engine == "real" and not any("lmcache" in text.lower() for text in arguments):
-        reason = "the settings reach the workers, but no role's args name an LMCache connector"
-        yield warning(
-            "lmcache",
-            "lmcache",
-            "on",
-            reason,
-            "e.g. +decode.args.kv_transfer_config=... with LMCacheConnectorV1",
-        )
-
-
-def _is_port(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
 
 
 def commands(config: Config, placement: Placement) -> Iterable[Problem]:
