@@ -10,7 +10,10 @@ sys.path.append(str(ROOT / "launchers"))
 # Hydra then raises what is wrong instead of printing it, so that it is told in our form.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
-from launchers.main import main  # noqa: E402
-
 if __name__ == "__main__":
-    sys.exit(main(ROOT / "config", sys.argv[1:]))
+    try:
+        from launchers.main import main
+
+        sys.exit(main(ROOT / "config", sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -70,6 +70,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("unknown-flag", "arguments are known to the tool of this version", flags.known),
     Rule("environment", "environments do not contradict the plan", settings.environment),
+    Rule("secret", "no secret is configured", settings.secrets),
     Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
     Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),

@@ -278,6 +278,12 @@ PAGES: tuple[Page, ...] = (
         ("+decode.env.CUDA_VISIBLE_DEVICES='0,1'",),
     ),
     Page(
+        "secret",
+        "no secret is configured: all that is configured is written into plans, results and reports",
+        "export it in your shell; HF_* variables reach the processes without being written",
+        ("+decode.env.HF_TOKEN=x",),
+    ),
+    Page(
         "placeholder",
         "templated settings hold known placeholders of the allocation",
         "use one of those listed; double a literal brace",

@@ -5,14 +5,16 @@ Never does: finding problems; knowing where a value came from (`origin` does).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
 Level = Literal["error", "warning"]
 LONGEST_VALUE = 120
+LONGEST_NUMBER = 10_000
+"""In bits."""
 
 
 class _Nothing:
@@ -53,10 +55,8 @@ class Problem:
 
     def as_json(self) -> dict[str, Any]:
         """Keys level, code, key, value, reason, hint, origin; a missing value is null."""
-        data = asdict(self)
-        if self.value is NOTHING:
-            data["value"] = None
-        return json.loads(json.dumps(data, default=str))  # type: ignore[no-any-return]
+        names = (field.name for field in fields(self))
+        return {name: _as_json(getattr(self, name)) for name in names}
 
 
 def error(code: str, key: str, value: Any, reason: str, hint: str = "") -> Problem:
@@ -71,7 +71,13 @@ def warning(code: str, key: str, value: Any, reason: str, hint: str = "") -> Pro
 
 def shown(value: Any) -> str:
     """A value as a person would write it, on one line and not longer than a line."""
-    text = "null" if value is None else repr(value) if not isinstance(value, bool) else str(value).lower()
+    text = (
+        "null"
+        if value is None
+        else repr(_readable(value))
+        if not isinstance(value, bool)
+        else str(value).lower()
+    )
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
@@ -82,7 +88,33 @@ def format_problem(problem: Problem) -> str:
     line = ": ".join(part for part in parts if part)
     if problem.hint:
         line += f"; {problem.hint}"
-    return " ".join(line.split("\n"))
+    return "".join(char if char.isprintable() else _escaped(char) for char in line)
+
+
+def _escaped(char: str) -> str:
+    """What would end the line, steer a terminal or not be encoded, made visible."""
+    return " " if char == "\n" else char.encode("unicode_escape").decode("ascii")
+
+
+def _as_json(value: Any) -> Any:
+    """A value of any kind as JSON has it; what JSON cannot say becomes text."""
+    if value is NOTHING:
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    value = _readable(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _readable(value: Any) -> Any:
+    """A whole number that Python will not write in digits (there is a limit of 4300) as hexadecimal text."""
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        return f"{hex(value)[:20]}..."
+    return value
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

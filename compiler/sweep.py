@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.errors import Problem, warning
+from compiler.errors import NOTHING, Problem, warning
 from compiler.plan import Deployment, Plan, Point
 
 
@@ -42,19 +42,29 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
         return
     if point.digest in seen:
         reason = "this point is asked for twice; it is measured once"
-        yield warning("duplicate-point", "", None, reason, "trial=1,2,3 measures repeats")
+        yield warning("duplicate-point", "", NOTHING, reason, "trial=1,2,3 measures repeats")
         return
     seen.add(point.digest)
-    tool = point.workload.tool
-    seed = _seed(point.config, tool)
+    tool, seed = point.workload.tool, _seed(point.config, point.workload.tool)
+    if seed is None or _caching_off(point.config):
+        return
     first = loads.setdefault((point.deployment, seed), point.digest)
-    if first != point.digest and seed is not None and not _caching_off(point.config):
+    own = f"{tool}.random_seed='${{{tool}.concurrency}}'"
+    if first != point.digest:
         reason = (
             "points on one stack ask with the same seed, so the first warms the prefix cache for the others"
         )
-        own = f"{tool}.random_seed='${{{tool}.concurrency}}'"
         hint = f"give each a seed of its own, e.g. {own}, or turn the cache off in args"
         yield warning("warm-cache", f"{tool}.random_seed", seed, reason, hint)
+    if len(point.workload.phases) > 1 and not _phases_seeded(point.config):
+        reason = "phases ask with the same seed, so the first warms the prefix cache for the others"
+        yield warning("warm-cache", "phases", NOTHING, reason, "give each phase a random_seed of its own")
+
+
+def _phases_seeded(config: Mapping[str, Any]) -> bool:
+    """Every phase has a seed, and no two the same."""
+    seeds = [phase.get("random_seed") for phase in config.get("phases") or []]
+    return None not in seeds and len(set(map(str, seeds))) == len(seeds)
 
 
 def _seed(config: Mapping[str, Any], tool: str) -> Any:

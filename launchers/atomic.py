@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from launchers.refusal import Trouble
+
 _HINTS: Mapping[int, str] = {
     errno.ENOSPC: "free some space, or choose another folder with output_dir=...",
     errno.EDQUOT: "free some of your quota, or choose another folder with output_dir=...",
@@ -26,7 +28,7 @@ _HINTS: Mapping[int, str] = {
 _HINT = "choose a folder that you may write to with output_dir=..."
 
 
-class StoreError(Exception):
+class StoreError(Trouble):
     """The store cannot be read or written: "path: reason; what to do"."""
 
     def __init__(self, path: Path, reason: str, hint: str = _HINT) -> None:

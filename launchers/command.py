@@ -129,27 +129,32 @@ def _tell_all(plan: Plan, stream: TextIO) -> None:
         print(f"... and {len(found) - MOST_PROBLEMS} more (action=plan format=json shows all)", file=stream)
 
 
-def _with_status(plan: Plan, store: Store) -> Plan:
-    """The plan with the state of every point in the store."""
-    points = [
-        replace(point, status=store.status(plan.deployment(point.deployment), point))
-        if point.valid and point.deployment is not None
-        else point
-        for point in plan.points
-    ]
-    return replace(plan, points=tuple(points))
+def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
+    """The plan with the state of every point in the store, and why points are failed or invalid, by digest."""
+    points: list[Point] = []
+    reasons: dict[str, str] = {}
+    for point in plan.points:
+        if point.valid and point.deployment is not None and point.digest is not None:
+            deployment = plan.deployment(point.deployment)
+            standing = store.look(deployment, point)
+            done = standing.status == "done" and not deployment.repeatable
+            point = replace(point, status="new" if done else standing.status)
+            if standing.reasons:
+                reasons[str(point.digest)] = standing.reasons[0]
+        points.append(point)
+    return replace(plan, points=tuple(points)), reasons
 
 
 def _show_plan(plan: Plan, asked: Asked) -> int:
     from launchers import plan as view
     from launchers.store import Store
 
-    plan = _with_status(plan, Store(asked.output_dir))
+    plan, reasons = _with_status(plan, Store(asked.output_dir))
     if asked.format == "json":
         view.print_json(plan)
         _tell_all(plan, sys.stderr)
     else:
-        view.print_text(plan)
+        view.print_text(plan, reasons)
         _tell_all(plan, sys.stdout)
     return OK if plan.valid else PROBLEMS
 

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compiler.plan import Plan
+from compiler.errors import Problem, error
+from compiler.plan import Plan, Point
 from compiler.rules.workload import Gate, read_gate
+from launchers.results import reading
 from launchers.results.result import Result, ResultError
 
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
@@ -19,6 +21,9 @@ _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+
+
+HINT = "name the result.json of a valid point"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,45 +40,62 @@ class GateVerdict:
         return asdict(self)
 
 
-def judge(plan: Plan, results: Sequence[Result | None]) -> list[GateVerdict]:
-    """Every gate of every valid result. A metric that is missing fails its gate: nothing passes unseen."""
-    by_digest = {point.digest: point for point in plan.points}
-    verdicts: list[GateVerdict] = []
-    for result in results:
-        if result is None or not result.verdict.valid or result.point_digest not in by_digest:
+def baselines(plan: Plan) -> tuple[dict[str, Mapping[str, float]], list[Problem]]:
+    """Metrics of every baseline that points name, by path; and the baselines that cannot serve as one."""
+    found: dict[str, Mapping[str, float]] = {}
+    problems: list[Problem] = []
+    for path in dict.fromkeys(point.config.get("baseline") for point in plan.points):
+        if path is None:
             continue
-        config = by_digest[result.point_digest].config
-        baseline = _baseline(config.get("baseline"))
-        for text in config.get("gates") or []:
+        try:
+            result = Result.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            problems.append(error("baseline", "baseline", path, "there is no such file", HINT))
+        except (OSError, ValueError, ResultError) as exception:
+            problems.append(
+                error("baseline", "baseline", path, f"cannot be read ({reading.reason(exception)})", HINT)
+            )
+        else:
+            found[path] = result.metrics
+            if not result.verdict.valid:
+                why = f"is a result that is {result.verdict.status}, so nothing can be compared with it"
+                problems.append(error("baseline", "baseline", path, why, HINT))
+    return found, problems
+
+
+def judge(
+    points: Sequence[Point], results: Sequence[Result | None], base: Mapping[str, Mapping[str, float]]
+) -> list[GateVerdict]:
+    """Every gate of every point with a valid result, each once.
+
+    `results` hold the points' results in any order, `base` what `baselines` found. A metric that is missing fails
+    its gate: nothing passes unseen.
+    """
+    by_digest = {result.point_digest: result for result in results if result and result.verdict.valid}
+    verdicts: dict[GateVerdict, None] = {}
+    for point in points:
+        result = by_digest.get(str(point.digest))
+        for text in point.config.get("gates") or []:
             gate = read_gate(text)
-            if gate is not None:
-                verdicts.append(_verdict(gate, result, baseline))
-    return verdicts
+            if result is not None and gate is not None:
+                baseline = base.get(str(point.config.get("baseline")), {})
+                verdicts[_verdict(gate, result, baseline)] = None
+    return list(verdicts)
 
 
-def _verdict(gate: Gate, result: Result, baseline: Mapping[str, float] | str) -> GateVerdict:
-    value, limit, unit = result.metrics.get(gate.metric), gate.limit, ""
+def _verdict(gate: Gate, result: Result, baseline: Mapping[str, float]) -> GateVerdict:
+    name, value, limit, unit = result.point_name, result.metrics.get(gate.metric), gate.limit, ""
     if value is None:
-        reason = f"the result has no metric '{gate.metric}'"
-        return GateVerdict(result.point_name, gate.text, False, reason)
+        return GateVerdict(name, gate.text, False, f"{name}: the result has no metric '{gate.metric}'")
     shown = f"{value:.6g}"
     if gate.relative:
-        if isinstance(baseline, str) or not baseline.get(gate.metric):
-            reason = baseline if isinstance(baseline, str) else f"the baseline has no metric '{gate.metric}'"
-            return GateVerdict(result.point_name, gate.text, False, reason)
+        if gate.metric not in baseline:
+            return GateVerdict(name, gate.text, False, f"{name}: the baseline has no metric '{gate.metric}'")
+        if baseline[gate.metric] == 0:
+            return GateVerdict(
+                name, gate.text, False, f"{name}: the baseline's value is 0, of which there is no percentage"
+            )
         value, unit = 100 * (value / baseline[gate.metric] - 1), " %"
         shown = f"{shown}, {value:+.2f} % of the baseline's {baseline[gate.metric]:.6g}"
     passed = _SIGNS[gate.sign](value, limit)
-    return GateVerdict(
-        result.point_name, gate.text, passed, f"{result.point_name}: {shown}, limit {limit:g}{unit}"
-    )
-
-
-def _baseline(path: str | None) -> Mapping[str, float] | str:
-    """Metrics of the result to compare with, or why there are none."""
-    if path is None:
-        return "there is no baseline"
-    try:
-        return Result.from_json(json.loads(Path(path).read_text(encoding="utf-8"))).metrics
-    except (OSError, ValueError, ResultError) as exception:
-        return f"the baseline {path} cannot be read ({exception})"
+    return GateVerdict(name, gate.text, passed, f"{name}: {shown}, limit {limit:g}{unit}")

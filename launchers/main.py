@@ -24,7 +24,7 @@ from compiler.complaint import problem_of, sentence, shown
 from compiler.compose import COMPLAINTS, Composer, composer
 from compiler.errors import Problem, error
 from launchers import command
-from launchers.refusal import refuse
+from launchers.refusal import Trouble, refuse
 
 DEBUG = "SERVIX_DEBUG"
 """Environment variable that shows the traceback behind a message."""
@@ -39,10 +39,15 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
             return _hydras_own(config_dir)
         return _run(config_dir, parsed)
     except KeyboardInterrupt:
+        print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
         return command.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return command.FAULT
+    except (Trouble, OSError) as problem:
+        _debug()
+        print(f"error: {problem}; {DEBUG}=1 shows where", file=sys.stderr)
         return command.FAULT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from compiler import digest
 from compiler.plan import Deployment, Plan, Point, Process
@@ -25,13 +25,17 @@ def print_json(plan: Plan) -> None:
     print()
 
 
-def print_text(plan: Plan) -> None:
-    """Per deployment its map, its start order and its points; then the points that cannot run."""
+def print_text(plan: Plan, reasons: Mapping[str, str]) -> None:
+    """`reasons` say, by digest, why a point that was measured is failed or invalid. Per deployment its map, its start order and its points; then the points that cannot run."""
     print(_summary(plan))
     print()
     for deployment in plan.deployments[:MOST_DEPLOYMENTS]:
         print("\n".join(_deployment(deployment)))
-        print("\n".join(_points([point for point in plan.points if point.deployment == deployment.digest])))
+        print(
+            "\n".join(
+                _points([point for point in plan.points if point.deployment == deployment.digest], reasons)
+            )
+        )
         print()
     if len(plan.deployments) > MOST_DEPLOYMENTS:
         print(
@@ -40,7 +44,7 @@ def print_text(plan: Plan) -> None:
     wrong = [point for point in plan.points if not point.valid]
     if wrong:
         print(f"cannot run: {len(wrong)} of {len(plan.points)} points")
-        print("\n".join(_points(wrong)))
+        print("\n".join(_points(wrong, reasons)))
         print()
 
 
@@ -129,7 +133,7 @@ def _together(wave: Sequence[Process]) -> str:
     return ", ".join([*singles, *ranges])
 
 
-def _points(points: Sequence[Point]) -> Iterator[str]:
+def _points(points: Sequence[Point], reasons: Mapping[str, str]) -> Iterator[str]:
     if not points:
         return
     width = max(len(point.name) for point in points[:MOST_POINTS])
@@ -137,6 +141,8 @@ def _points(points: Sequence[Point]) -> Iterator[str]:
     for point in points[:MOST_POINTS]:
         short = digest.short(point.digest) if point.digest else "-"
         yield f"  {point.name.ljust(width)}  {point.status:<7}  {short:<10}  {_overrides(point)}".rstrip()
+        if point.digest is not None and point.digest in reasons:
+            yield f"  {' ' * width}  {reasons[point.digest].splitlines()[0]}"
     if len(points) > MOST_POINTS:
         yield f"  ... and {len(points) - MOST_POINTS} more points (format=json shows all)"
 

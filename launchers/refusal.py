@@ -12,6 +12,10 @@ PROBLEMS = 2
 """Exit code: the configuration has problems, nothing was started."""
 
 
+class Trouble(Exception):
+    """What ended a command that was right: a full disk, a process the kernel keeps. The message is for a user."""
+
+
 class Unfit(Exception):
     """The system cannot realise the plan as it is, and nothing was started: `problems` says why."""
 

@@ -6,6 +6,7 @@ Never does: starting a process (the system's launcher does).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import TextIO
 
 from compiler import digest
 from compiler.emit import emit
+from compiler.errors import error
 from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group, group
 from launchers import gates
@@ -45,27 +47,64 @@ class Seen:
 
 
 def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Sequence[str]) -> int:
-    """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted."""
-    store = Store(output_dir)
-    started = datetime.now(UTC)
+    """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
+
+    Raises StoreError when results cannot be written.
+    """
+    base, problems = gates.baselines(plan)
+    if problems:
+        return refuse(problems)
+    store, started = Store(output_dir), datetime.now(UTC)
     distinct = {point.digest: point for point in plan.points}
-    done = {key for key, point in distinct.items() if _is_done(plan, store, point)}
+    before = {key: _look(plan, store, point) for key, point in distinct.items()}
+    done = {key for key, point in distinct.items() if _reusable(plan, point) and before[key].status == "done"}
     todo = [point for key, point in distinct.items() if key not in done]
     _announce(plan, len(distinct), len(done), store)
     interrupted = False
     if todo:
+        try:
+            store.check()
+        except StoreError as exception:
+            reason = f"cannot be written: {exception.reason}"
+            return refuse([error("output-dir", "output_dir", str(output_dir), reason, exception.hint)])
         try:
             realise(group(plan, todo), store, partial(_write_files, plan, store))
         except Unfit as unfit:
             return refuse(unfit.problems)
         except KeyboardInterrupt:
             interrupted = True
-    seen = [Seen(point, _look(plan, store, point), key in done) for key, point in distinct.items()]
-    verdicts = gates.judge(plan, [entry.standing.result for entry in seen])
-    _show(seen, verdicts, form, interrupted)
-    _record(store, plan, seen, verdicts, arguments, started)
+    seen = [
+        Seen(point, _seen(_look(plan, store, point), before[key], key in done), key in done)
+        for key, point in distinct.items()
+    ]
+    verdicts = gates.judge(plan.points, [entry.standing.result for entry in seen], base)
+    # Recorded first: whoever reads the table may be gone before its end.
+    report_path = _record(store, plan, seen, verdicts, arguments, started)
+    code = _exit_code(seen, verdicts, interrupted)
+    with contextlib.suppress(BrokenPipeError):
+        _show(seen, verdicts, form, interrupted)
+        sys.stdout.flush()
+        if report_path is not None:
+            print(f"report: {report_path}", file=sys.stderr)
+    return code
+
+
+def _seen(after: Standing, before: Standing, reused: bool) -> Standing:
+    """The standing after the command. What an earlier command left is not shown as this one's."""
+    old = (
+        before.result is not None
+        and after.result is not None
+        and after.result.attempt == before.result.attempt
+    )
+    if reused or not old:
+        return after
+    return Standing(
+        after.status if after.status != "done" else "failed", ("it was not measured again",), None
+    )
+
+
+def _exit_code(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], interrupted: bool) -> int:
     if interrupted:
-        print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     if any(entry.standing.status != "done" for entry in seen):
         return POINT_FAILED
@@ -77,9 +116,8 @@ def _write_files(plan: Plan, store: Store, deployment: Deployment) -> None:
     store.write_deployment(deployment, emit(deployment, plan.points))
 
 
-def _is_done(plan: Plan, store: Store, point: Point) -> bool:
-    repeatable = plan.deployment(str(point.deployment)).repeatable
-    return repeatable and _look(plan, store, point).status == "done"
+def _reusable(plan: Plan, point: Point) -> bool:
+    return plan.deployment(str(point.deployment)).repeatable
 
 
 def _look(plan: Plan, store: Store, point: Point) -> Standing:
@@ -129,7 +167,8 @@ def _record(
     verdicts: Sequence[gates.GateVerdict],
     arguments: Sequence[str],
     started: datetime,
-) -> None:
+) -> Path | None:
+    """Writes the sweep's folder; gives the report's path, or null where it could not be written."""
     results: list[Result] = [entry.standing.result for entry in seen if entry.standing.result is not None]
     sweep = {
         "schema": "servix.sweep/1",
@@ -146,8 +185,8 @@ def _record(
         write_atomically(folder / "report.html", report.report_html(results, list(arguments)))
     except StoreError as exception:
         print(f"warning: the sweep was not recorded: {exception}", file=sys.stderr)
-        return
-    print(f"report: {folder / 'report.html'}", file=sys.stderr)
+        return None
+    return folder / "report.html"
 
 
 def _entry(store: Store, plan: Plan, entry: Seen) -> dict[str, object]:

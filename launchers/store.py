@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -72,6 +73,14 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}
+
+    def check(self) -> None:
+        """Raises StoreError when nothing can be written below the root; better now than after a measurement."""
+        with guarded(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                file.write(b"x" * 4096)
+                file.flush()
 
     def deployment_dir(self, deployment: Deployment) -> Path:
         """The folder of a deployment; it may not exist yet."""

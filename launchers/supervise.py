@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from launchers import guard
 from launchers.child import Command, Died, Exit, signal_number, words
+from launchers.refusal import Trouble
 
 __all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
 
@@ -39,7 +40,7 @@ def _untold(event: str, **fields: Any) -> None:
     pass
 
 
-class Left(Exception):
+class Left(Trouble):
     """Processes are still alive after KILL and the deadline: the kernel does not let them go."""
 
 

@@ -28,7 +28,7 @@ from compiler import digest, late
 from compiler.check import check
 from compiler.codes import PAGES
 from compiler.compose import Composer
-from compiler.emit import emit, lmcache_yaml
+from compiler.emit import emit, lmcache_text
 from compiler.errors import Problem, format_problem
 from compiler.facts import with_facts
 from compiler.lower import lower
@@ -145,7 +145,7 @@ def check_files(made: Deployment, points: Sequence[Point]) -> None:
         text.encode()
     if made.lmcache is not None:
         values = {word: "x y" for word in (*late.WORDS, *(f"node:{node.index}" for node in made.nodes))}
-        assert isinstance(yaml.safe_load(lmcache_yaml(made, values)), dict)
+        assert isinstance(yaml.safe_load(lmcache_text(made, values)), dict)
     script = files.get("run.sh", "")
     said = [text for point in points for text in texts([list(phase.argv) for phase in point.workload.phases])]  # type: ignore[union-attr]
     said += texts(json.loads(files["plan.json"]))
@@ -362,20 +362,35 @@ PLAUSIBLE: list[Any] = [
 ]
 
 
+Change = tuple[tuple[Any, ...], str, Any, Any]
+"""Place, action, value, key."""
+Case = tuple[int, tuple[Change, ...]]
+"""Number of a valid composition, and what is changed in it. Small enough to be pinned as an example."""
+
+
 @st.composite
-def mutated(draw: st.DrawFn) -> dict[str, Any]:
+def cases(draw: st.DrawFn) -> Case:
     """A valid composition with one to four things changed."""
     index = draw(st.integers(0, len(BASES) - 1))
-    data = copy.deepcopy(valid_data()[index])
+    made: list[Change] = []
     for _ in range(draw(st.integers(1, 4))):
         path = draw(st.sampled_from(places(index)))
-        action = draw(st.integers(0, 9))
-        value = draw(st.sampled_from(PLAUSIBLE) if action < 5 else scalars if action < 7 else trees)
-        if action == 9:
-            name = draw(st.sampled_from(["drop", "add", "rename", "same", "double"]))
+        dice = draw(st.integers(0, 9))
+        if dice < 9:
+            value = draw(st.sampled_from(PLAUSIBLE) if dice < 5 else scalars if dice < 7 else trees)
+            made.append((path, "set", value, None))
         else:
-            name = "set"
-        change(data, path, name, value, draw(keys) if name in ("add", "rename") else None)
+            action = draw(st.sampled_from(["drop", "add", "rename", "whole", "double"]))
+            made.append((path, action, draw(scalars), draw(keys)))
+    return index, tuple(made)
+
+
+def mutated(case: Case) -> dict[str, Any]:
+    """The data of a case."""
+    index, changes = case
+    data = copy.deepcopy(valid_data()[index])
+    for path, action, value, key in changes:
+        change(data, path, action, copy.deepcopy(value), key)
     return data
 
 
@@ -397,9 +412,8 @@ def change(data: Any, path: tuple[Any, ...], action: str, value: Any, key: Any) 
         node[last][key] = value
     elif action == "rename" and isinstance(node, dict):
         node[key] = node.pop(last)
-    elif action == "same":
-        node[last] = data
-        node[last] = copy.deepcopy(data) if len(str(data)) < 50_000 else None
+    elif action == "whole":
+        node[last] = copy.deepcopy(data)
     elif action == "double" and isinstance(node[last], list):
         node[last] = [*node[last], *node[last]]
 
@@ -421,8 +435,69 @@ def direct(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem], Plan 
     problems = check(config, placement)
     if any(problem.level == "error" for problem in problems):
         return config, problems, None
+    problems = [problem.at("somewhere") for problem in problems]
     lowered = lower(config, placement)
     deployment = replace(lowered.deployment, digest=digest.deployment_digest(lowered.deployment, {}))
     name = digest.point_digest(deployment.digest, lowered.workload)
     point = Point("x", (), name, deployment.digest, lowered.workload, data, tuple(problems))
     return config, problems, Plan((point,), (deployment,))
+
+
+# --- a user's own files
+
+OPTIONS = ["experiment", "model", "system", "backend", "topology", "lmcache", "bench"]
+HEADS = ["", "# @package _global_\n", "# @package _global_\n", "# @package x\n", "# @package\n", "# mine\n# @package _global_\n"]
+DEFAULTS: list[Any] = [
+    *(None, [], ["_self_"], [{"override /topology": "shared"}], [{"override /topology": "sharde"}], [{"/model": "tiny"}]),
+    *([{"override /lmcache": False}], [{"override /lmcache": "on"}], ["local"], ["vllm"], ["nope"], [{"a": {"b": 1}}], [1], {"a": 1}),
+    *([{"optional x": "y"}], ["mine"], [{"/experiment": "mine"}], [None], [{"override /system": "slurm"}], "x", [{}], ["/"]),
+    *([{"override hydra/launcher": "slurm"}], [{"override /backend": ["vllm", "sglang"]}], [{"/model@decode": "tiny"}]),
+]
+SNIPPETS = [
+    *("\t", "\n", ":", " :", "- ", "  ", "? ", "!!", "!!python/object:os.system x", "!!binary x", "&a ", "*a", "*nope", "<<: *a", "'", '"'),
+    *("|", ">", "%YAML 9.9\n", "---\n", "...\n", "{", "}", "[", "]", ",", "#", "@", "`", "~", "0x", "1e9", "${a}", "${", "???", "on", "\r"),
+    *("2026-01-01", "12:30:00", "0o17", "1_000", ".inf", ".nan", "!!set {a}", "!!omap", "\x00", "\ufeff", "\u2028", "a: b: c", "x: 1\nx: 2\n"),
+    *("=", "<<: 1\n", "<<: {a: 1}\n", "? [a]\n: 1\n", "? {a: 1}\n: 2\n", "1: 2\n", "null: 1\n", "yes: 1\n", "0x" + "f" * 5000, "[" * 90),
+]
+
+
+@st.composite
+def own_file(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A group, and the text of its option `mine`: a part of the configuration, changed, and often cut up."""
+    group = draw(st.sampled_from(OPTIONS))
+    body: Any = {}
+    data = mutated(draw(cases()))
+    if group == "experiment":
+        names = [name for name in data if name not in ("topology", "action")]
+        chosen = draw(st.lists(st.sampled_from(names), max_size=3, unique_by=str)) if names else []
+        body = {name: data[name] for name in chosen}
+    elif group in ("system", "bench", "lmcache") and draw(st.booleans()):
+        body = {group: data.get(group)}
+    else:
+        body = data.get(group)
+    if isinstance(body, dict) and draw(st.booleans()):
+        body = {"defaults": draw(st.sampled_from(DEFAULTS)), **body}
+    if draw(st.integers(0, 9)) == 0:
+        body = draw(trees)
+    text = draw(st.sampled_from(HEADS)) + yaml.safe_dump(body, sort_keys=False, allow_unicode=draw(st.booleans()), width=10**6)
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
+        at = draw(st.integers(0, len(text)))
+        if draw(st.booleans()):
+            text = text[:at] + draw(st.sampled_from(SNIPPETS)) + text[at:]
+        else:
+            text = text[:at] + text[at + draw(st.integers(1, 30)) :]
+    coded = text.encode("utf-8", "surrogatepass")
+    if draw(st.integers(0, 19)) == 0:
+        coded = text.encode(draw(st.sampled_from(["utf-16", "latin-1", "utf-8-sig"])), "replace")
+    return group, coded
+
+
+def forget(used: Composer) -> None:
+    """Makes a composer read its user's files again; the project's own stay parsed."""
+    cache = used.loader.repository.cache  # type: ignore[attr-defined]
+    for path in [path for path in cache if path.rpartition("/")[2].startswith("mine")]:
+        del cache[path]
+    used._bases.clear()
+    used._options.clear()
+    used._kept.clear()
+    used._read.clear()

@@ -311,7 +311,8 @@ def test_a_port_taken_by_another_program_is_told_before_anything_starts(
 
 def test_values_reach_the_processes_unchanged(start: Callable[..., Command]) -> None:
     hostile = "a b; $(touch x) 'q' \"d\" {results_dir} \\ \n end"
-    command = start(f"+decode.env.HOSTILE={json.dumps(hostile)}", *LONG)
+    quoted = hostile.replace('"', '\\"')
+    command = start(f'+decode.env.HOSTILE="{quoted}"', *LONG)
     command.wait_for(lambda event: event["event"] == "deployment_ready")
     assert environment(command.pid("decode-0"))["HOSTILE"] == hostile
     command.process.send_signal(signal.SIGTERM)

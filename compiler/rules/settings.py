@@ -9,11 +9,12 @@ from typing import Any
 
 from compiler import flags, late
 from compiler.catalogue import catalogue, passed
-from compiler.errors import Problem, did_you_mean, error, warning
+from compiler.errors import NOTHING, Problem, did_you_mean, error, warning
 from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
 from compiler.placement import Placement
 
+_SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?|private_key)$")
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
 
 
@@ -117,6 +118,20 @@ def environment(config: Config, placement: Placement) -> Iterable[Problem]:
         for name in [name for name in env if name in planned]:
             reason = "is set by the plan and would contradict it"
             yield error("environment", f"{place}.{name}", env[name], reason, f"use {planned[name]} instead")
+
+
+def secrets(config: Config, placement: Placement) -> Iterable[Problem]:
+    """What is typed into the configuration is written into plans, results and reports, and is hashed."""
+    places: dict[str, Mapping[str, Any]] = {"system.env": config.system.env, "dynamo.env": config.dynamo.env}
+    places |= {"bench.env": config.bench.env, config.bench.name: config.arguments}
+    for name, role in config.roles.items():
+        places |= {f"{name}.env": role.env, f"{name}.args": role.args}
+    for place, held in places.items():
+        for name in held:
+            if _SECRET.search(flags.canonical(str(name)).lower()) and held[name] not in (None, ""):
+                reason = "looks like a secret, and all that is configured is written into files"
+                hint = "export it in your shell: HF_* variables reach the processes without being written"
+                yield error("secret", f"{place}.{name}", NOTHING, reason, hint).at("the configuration")
 
 
 def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
