@@ -56,7 +56,7 @@ class Problem:
     def as_json(self) -> dict[str, Any]:
         """Keys level, code, key, value, reason, hint, origin; a missing value is null."""
         names = (field.name for field in fields(self))
-        return {name: _as_json(getattr(self, name)) for name in names}
+        return {name: json_value(getattr(self, name)) for name in names}
 
 
 def error(code: str, key: str, value: Any, reason: str, hint: str = "") -> Problem:
@@ -96,14 +96,14 @@ def _escaped(char: str) -> str:
     return " " if char == "\n" else char.encode("unicode_escape").decode("ascii")
 
 
-def _as_json(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value of any kind as JSON has it; what JSON cannot say becomes text."""
     if value is NOTHING:
         return None
     if isinstance(value, Mapping):
-        return {str(key): _as_json(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     value = _readable(value)

@@ -38,7 +38,8 @@ class Origins:
                 if path in places:
                     return places[path]
         below = (place for path, place in self._overrides.items() if path.startswith(paths[0] + "."))
-        return next(below, "")
+        # What is missing for want of a group was taken away with it.
+        return next(below, next((p for p in self._groups.values() if p.startswith("override '~")), ""))
 
 
 def with_origins(

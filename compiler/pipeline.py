@@ -32,7 +32,8 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
         _told(point, with_origins(composer, point.overrides, warnings))
         for point, warnings in zip(found, across(found), strict=True)
     ]
-    return Plan(tuple(told), tuple(deployments.values()))
+    used = {point.deployment for point in told}
+    return Plan(tuple(told), tuple(held for digest, held in deployments.items() if digest in used))
 
 
 def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, Deployment | None]:
@@ -64,7 +65,8 @@ def _told(point: Point, warnings: Sequence[Problem]) -> Point:
     if point.config.get("strict") is not True:
         return replace(point, problems=(*point.problems, *warnings))
     errors = tuple(replace(warning, level="error") for warning in warnings)
-    return replace(point, problems=(*point.problems, *errors), digest=None, deployment=None, status="invalid")
+    told = (*point.problems, *errors)
+    return replace(point, problems=told, digest=None, deployment=None, workload=None, status="invalid")
 
 
 def _not_told_yet(told: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from compiler.errors import NOTHING, Problem
+from compiler.errors import NOTHING, Problem, json_value
 from compiler.plan import SCHEMA, Deployment, Plan, Port
 
 DEPLOYMENT_SCHEMA = "servix.deployment/1"
@@ -199,21 +199,12 @@ def _load_problem(data: Any) -> Problem:
     return replace(problem, value=NOTHING) if problem.value is None else problem
 
 
-def _plain(value: Any) -> Any:
-    """Open data (`config`, `lmcache`): mappings become dicts, sequences lists, and the rest stays."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value
-
-
 def _same(value: Any) -> Any:
     return value
 
 
 _OWN: Mapping[Any, _Form] = {
-    Any: _Form(_plain, _same),
+    Any: _Form(json_value, _same),
     Port: _Form(_dump_port, _load_port),
     Problem: _Form(Problem.as_json, _load_problem),
 }

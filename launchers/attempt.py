@@ -6,15 +6,18 @@ Never does: believing the load generator's exit code; writing results.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.plan import Phase, Workload
+from launchers.exits import ended
 from launchers.probe import NotReady
-from launchers.results.measure import ended, measure_phase
-from launchers.results.result import PhaseResult, Verdict
+from launchers.results.measure import measure_phase
+from launchers.results.result import PhaseResult, Verdict, VerdictStatus
 from launchers.stack import Job, Stack, seen
 from launchers.store import Attempt
-from launchers.supervise import Died
+from launchers.supervise import Died, Exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,9 @@ class Measured:
 
     phases: tuple[PhaseResult, ...]
     reasons: tuple[str, ...] = ()
-    """Why it failed, beyond the verdicts of its phases."""
+    """What is wrong beyond the verdicts of its phases."""
+    status: VerdictStatus = "failed"
+    """How bad that is."""
 
 
 async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt) -> Measured:
@@ -32,30 +37,44 @@ async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt)
     try:
         await _healthy(job, stack, workload)
         for index, phase in enumerate(workload.phases):
-            phases.append(await _phase(job, stack, workload, phase, attempt))
+            await _phase(job, stack, workload, phase, attempt, phases)
             rest = workload.phases[index + 1 :]
             if not rest:
                 break
             failed = await _between(job, stack, workload, phase, attempt)
             if (failed or not phases[-1].verdict.valid) and not workload.continue_on_failure:
-                skipped = f"phases not run after that: {', '.join(phase.name for phase in rest)}"
-                return Measured(tuple(phases), (*failed, skipped))
+                status: VerdictStatus = "failed" if failed else phases[-1].verdict.status
+                return Measured(tuple(phases), (*failed, _not_run(rest)), status)
             if failed:
                 phases[-1] = replace(phases[-1], verdict=phases[-1].verdict.also("failed", *failed))
     except (Died, NotReady) as problem:
-        return Measured(tuple(phases), reasons_of(problem))
+        told = {reason for phase in phases for reason in phase.verdict.reasons}
+        reasons = [reason for reason in reasons_of(problem) if reason not in told]
+        if phases and (rest := workload.phases[len(phases) :]):
+            reasons.append(_not_run(rest))
+        return Measured(tuple(phases), tuple(reasons))
     return Measured(tuple(phases))
 
 
-async def _phase(job: Job, stack: Stack, workload: Workload, phase: Phase, attempt: Attempt) -> PhaseResult:
+async def _phase(
+    job: Job, stack: Stack, workload: Workload, phase: Phase, attempt: Attempt, phases: list[PhaseResult]
+) -> None:
+    """Appends what came of one phase to `phases`, also of one that a death cut short. Raises that Died."""
     command = stack.host.client(workload, phase, attempt.folder)
     (attempt.folder / phase.artifact_dir).mkdir(parents=True, exist_ok=True)
     job.tell("phase_start", phase=phase.name, requests=phase.requests, concurrency=phase.concurrency)
-    exit_ = await stack.supervisor.run(command, phase.timeout_s)
+    begun, death = time.monotonic(), None
+    try:
+        exit_ = await stack.supervisor.run(command, phase.timeout_s)
+    except Died as problem:
+        exit_, death = Exit(None, time.monotonic() - begun), problem
     result = measure_phase(
         workload, phase, attempt.folder, exit_.code, exit_.duration_s, job.deployment.gpus, command.log
     )
-    if exit_.code is None:
+    if death is not None:
+        # What else is wrong with the numbers comes of that.
+        result = replace(result, verdict=Verdict("failed", death.reasons))
+    elif exit_.code is None:
         late = f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
         result = replace(result, verdict=Verdict("failed", (late,)).also("failed", *result.verdict.reasons))
     job.tell(
@@ -65,7 +84,13 @@ async def _phase(job: Job, stack: Stack, workload: Workload, phase: Phase, attem
         code=exit_.code,
         duration_s=round(exit_.duration_s, 3),
     )
-    return result
+    phases.append(result)
+    if death is not None:
+        raise death
+
+
+def _not_run(rest: Sequence[Phase]) -> str:
+    return f"phases not run after that: {', '.join(phase.name for phase in rest)}"
 
 
 async def _between(
@@ -90,7 +115,8 @@ async def _healthy(job: Job, stack: Stack, workload: Workload) -> None:
     """One completion. Raises Died or NotReady."""
     for probe in job.deployment.ready:
         if probe.kind == "completion":
-            look = seen(job, stack, "deployment", probe, workload.between_timeout_s)
+            limit = f"between_phases.timeout_s = {workload.between_timeout_s:g} s"
+            look = seen(job, stack, "deployment", probe, workload.between_timeout_s, limit)
             await stack.supervisor.watch(look)
 
 

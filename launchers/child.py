@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.plan import Stop
-from launchers.results.measure import ended
+from launchers.exits import ended
 from launchers.results.tail import tail
 
 TAIL_LINES = 20

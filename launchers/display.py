@@ -6,6 +6,7 @@ Never does: importing rich before there is a terminal to draw on; drawing more t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -50,7 +51,9 @@ class Display:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            # The terminal may be gone.
+            with contextlib.suppress(OSError):
+                self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Shows one event."""

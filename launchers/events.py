@@ -1,13 +1,16 @@
 """What happened, one JSON line per event, appended to a file and told to whoever listens.
 
 Takes events from the session and the supervisor; gives `events.jsonl`.
-Never does: holding anything secret. Events carry names, numbers and states, no environments.
+Never does: holding anything secret (events carry names, numbers and states, no environments); failing, because
+what is measured is worth more than what is told of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -27,7 +30,7 @@ class EventLog:
 
     def __init__(self, path: Path, listeners: tuple[Listener, ...] = ()) -> None:
         self._path = path
-        self._listeners = listeners
+        self._listeners = list(listeners)
         self._file: int | None = None
 
     def __enter__(self) -> EventLog:
@@ -38,15 +41,30 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._close()
 
     def __call__(self, event: str, **fields: Any) -> None:
-        """Writes one event. One write per line, so lines of two commands never mix."""
+        """Writes one event. One write per line, so lines of two commands never mix.
+
+        A file that cannot be written and a listener that cannot be told are let go, the file with a warning.
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = {"event": event, "time": now, "monotonic_s": round(time.monotonic(), 4), **fields}
+        try:
+            if self._file is not None:
+                os.write(self._file, json.dumps(entry, default=str).encode() + b"\n")
+        except OSError as problem:
+            self._close()
+            with contextlib.suppress(OSError):
+                print(f"warning: {self._path}: no more events: {problem.strerror}", file=sys.stderr)
+        for listener in list(self._listeners):
+            try:
+                listener(entry)
+            except OSError:
+                self._listeners.remove(listener)
+
+    def _close(self) -> None:
         if self._file is not None:
-            os.write(self._file, json.dumps(entry, default=str).encode() + b"\n")
-        for listener in self._listeners:
-            listener(entry)
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from compiler import late, quote
@@ -26,6 +28,7 @@ from launchers.child import Command
 SERVIX_DIR = Path(__file__).resolve().parents[1]
 FIRST_NODE = 10
 MOST_NODES = 240
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 INSTALL_HINT = "run 'make install', which sets up .venv with everything a local run needs"
 
 INHERITED = frozenset(
@@ -148,7 +151,7 @@ def claimed(num_nodes: int, storage_cache_dir: str | None = None) -> Iterator[Ho
 
 
 def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host) -> list[Problem]:
-    """Everything that can be known to fail before a process is started: ports in use, programs not there."""
+    """Everything that can be known to fail before a process is started: ports in use, programs and models not there."""
     names, path = host.names(Path()), host.environment()["PATH"]
     # Named after the first that needs it: eight workers miss the same module only once.
     first = {
@@ -157,6 +160,7 @@ def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host)
     }
     missing = [_missing(words, name, path) for words, name in first.items()]
     missing += [_missing_tools(workload, path) for workload in workloads]
+    missing += [_missing_model(host.command(process, Path())) for process in deployment.processes]
     return list(dict.fromkeys(problem for problem in missing if problem)) + list(
         _taken_ports(deployment, host)
     )
@@ -181,6 +185,21 @@ def _missing_tools(workload: Workload, path: str) -> Problem | None:
         return None
     reason = f"not installed: {', '.join(names)}"
     return error("program", "bench", workload.tool, reason, workload.needs_hint or "")
+
+
+def _missing_model(command: Command) -> Problem | None:
+    """A model of the hub that was never downloaded, for a process that may not ask the hub."""
+    if command.env.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        return None
+    names = [after for word, after in pairwise(command.argv) if word in ("--model", "--model-path")]
+    cache = command.env.get("HF_HUB_CACHE") or f"{command.env['HF_HOME']}/hub"
+    for name in names:
+        folder = Path(cache).expanduser() / f"models--{name.replace('/', '--')}" / "snapshots"
+        if HUB_ID.fullmatch(name) and not Path(name).exists() and not folder.is_dir():
+            reason = f"HF_HUB_OFFLINE is set, and {folder.parent.parent} does not have this model"
+            hint = f"download it first ('hf download {name}'), set model.path, or use model=tiny"
+            return error("model", "model.id", name, reason, hint)
+    return None
 
 
 def _has_module(name: str) -> bool:

@@ -7,10 +7,11 @@ Never does: knowing Hydra; working on a deployment that another command works on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,15 +32,21 @@ def realise(groups: Sequence[Group], store: Store, write_files: Callable[[Deploy
     Raises Unfit before anything is started, KeyboardInterrupt when told to stop (INT, TERM, HUP; by then
     everything has been stopped), StoreError.
     """
-    if problems := [problem for group in groups for problem in _problems(group)]:
-        raise Unfit(list(dict.fromkeys(problems)))
-    for group in groups:
-        with _lock(group, store):
-            # Whoever held the lock before may have measured some of them.
-            points = [point for point in group.points if store.status(group.deployment, point) != "done"]
-            if points:
-                write_files(group.deployment)
-                _interruptible(_group(group.deployment, points, store))
+    with _listening() as stop:
+        if problems := [problem for group in groups for problem in _problems(group)]:
+            raise Unfit(list(dict.fromkeys(problems)))
+        for group in groups:
+            with _lock(group, store):
+                # Whoever held the lock before may have measured some of them.
+                points = [point for point in group.points if not _is_done(group, point, store)]
+                if points:
+                    write_files(group.deployment)
+                    stop.run(_group(group.deployment, points, store))
+
+
+def _is_done(group: Group, point: Point, store: Store) -> bool:
+    """What was measured with a moving image never is."""
+    return group.deployment.repeatable and store.status(group.deployment, point) == "done"
 
 
 def _problems(group: Group) -> list[Problem]:
@@ -53,7 +60,8 @@ def _lock(group: Group, store: Store) -> Lock:
         with store.lock(group.deployment, group.points):
             pass
     except Busy as busy:
-        print(f"servix: waiting: {busy.reason}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"servix: waiting: {busy.reason}", file=sys.stderr, flush=True)
     return store.lock(group.deployment, group.points, timeout_s=None)
 
 
@@ -64,26 +72,57 @@ async def _group(deployment: Deployment, points: Sequence[Point], store: Store) 
         await session.realise(deployment, points, store, claim, tell)
 
 
-def _interruptible(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work`; the first signal cancels it, so that it stops what it started. Raises KeyboardInterrupt."""
-    try:
-        asyncio.run(_with_signals(work))
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+class _Stop:
+    """INT, TERM and HUP while a command is realised: the first stops orderly, the second at once."""
 
+    def __init__(self) -> None:
+        self.told = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
 
-async def _with_signals(work: Coroutine[Any, Any, None]) -> None:
-    loop, task, told = asyncio.get_running_loop(), asyncio.ensure_future(work), set[int]()
-
-    def stop(number: int) -> None:
-        if told:
+    def __call__(self, number: int, _: object) -> None:
+        if self.told:
             # Who asks twice does not want to wait. The guardian ends what is left.
+            _show_cursor()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        told.add(number)
-        task.cancel()
+        self.told = True
+        if self._task is None or self._loop is None:
+            raise KeyboardInterrupt
+        self._loop.call_soon_threadsafe(self._task.cancel)
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work`; a signal cancels it, so that it stops what it started. Raises KeyboardInterrupt."""
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._known(work))
+        if self.told:
+            raise KeyboardInterrupt
+
+    async def _known(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._loop, self._task = asyncio.get_running_loop(), task
+        try:
+            await task
+        finally:
+            self._task = None
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[_Stop]:
+    """Hears the signals that stop a command, save those that whoever started it had ignored (nohup)."""
+    stop, before = _Stop(), {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stop, number)
-    await task
+            before[number] = signal.signal(number, stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_cursor() -> None:
+    """A live table hides it, and is not going to end."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h")

@@ -40,10 +40,13 @@ class Seen:
     """In words, for a person who waits."""
 
 
-async def until(probe: Probe, timeout_s: float, on_change: Callable[[str], None] | None = None) -> None:
+async def until(
+    probe: Probe, timeout_s: float, on_change: Callable[[str], None] | None = None, limit: str = ""
+) -> None:
     """Returns as soon as the probe holds. Raises NotReady after `timeout_s` seconds.
 
-    `on_change` hears what is seen, each time it changes; at first, that nothing listens is no news.
+    `on_change` hears what is seen, each time it changes; at first, that nothing listens is no news. `limit` is what
+    the message says of the time: the setting it comes from, of which a part may be spent before.
     """
     deadline = time.monotonic() + timeout_s
     pause, last = FIRST_PAUSE_S, SILENCE
@@ -58,7 +61,7 @@ async def until(probe: Probe, timeout_s: float, on_change: Callable[[str], None]
                 on_change(last)
         await asyncio.sleep(min(pause, max(0, deadline - time.monotonic())))
         pause = min(1.2 * pause, LONGEST_PAUSE_S)
-    raise NotReady(f"{_name(probe)} did not hold within {timeout_s:g} s; last seen: {last}")
+    raise NotReady(f"{_name(probe)}: not ready within {limit or f'{timeout_s:g} s'}; last seen: {last}")
 
 
 async def look(probe: Probe, timeout_s: float) -> Seen:

@@ -24,7 +24,7 @@ from launchers import attempt as attempts
 from launchers.attempt import Measured, reasons_of
 from launchers.host import preflight, versions
 from launchers.probe import NotReady
-from launchers.results.result import Result, Verdict, last_metrics, overall
+from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.stack import Claim, Job, Stack, become_ready, new_run, rounded
 from launchers.store import Store
 from launchers.supervise import Died, Supervisor, Tell
@@ -39,7 +39,7 @@ class Outcome:
     """Why points are left; empty when none is."""
     was_ready: bool = False
     durations_s: dict[str, float] = field(default_factory=dict)
-    """Stages of a stack that did not become ready."""
+    """Stages of a stack on which nothing was measured."""
 
 
 async def realise(
@@ -67,7 +67,7 @@ async def realise(
 
 async def _one_start(job: Job, points: Sequence[Point]) -> Outcome:
     """Starts the stack once and measures points until it dies or all are measured."""
-    results_dir = new_run(job)
+    results_dir, outcome = new_run(job), Outcome([])
     with job.claim() as host:
         workloads = [point.workload for point in points if point.workload]
         if problems := preflight(job.deployment, workloads, host):
@@ -75,40 +75,50 @@ async def _one_start(job: Job, points: Sequence[Point]) -> Outcome:
         async with Supervisor(job.tell, host.tmp_dir) as supervisor:
             stack = Stack(host, results_dir, supervisor)
             job.tell("deployment_start", deployment=job.deployment.name, run=results_dir.name)
-            outcome = await _serve(job, stack, points)
-            started = time.monotonic()
-            job.tell("deployment_stopping")
-            await supervisor.stop()
-    stop_s = time.monotonic() - started
-    job.tell("deployment_stop", run=results_dir.name, duration_s=round(stop_s, 3))
-    outcome.results = [_with_costs(job, result, stop_s, len(outcome.results)) for result in outcome.results]
-    if not outcome.was_ready:
-        outcome.durations_s = {**stack.durations_s, "stop": stop_s}
-    for point, result in zip(points, outcome.results, strict=False):
-        job.store.write_result(job.deployment, point, result)
+            try:
+                await _serve(job, stack, points, outcome)
+            finally:
+                # Also when cancelled: points that are finished keep what they cost.
+                await _stopped(job, stack, points, outcome)
     return outcome
 
 
-async def _serve(job: Job, stack: Stack, points: Sequence[Point]) -> Outcome:
+async def _stopped(job: Job, stack: Stack, points: Sequence[Point], outcome: Outcome) -> None:
+    """Stops the stack, then writes the results once more, each with its share of what starting and stopping took."""
+    started = time.monotonic()
+    job.tell("deployment_stopping")
+    try:
+        await stack.supervisor.stop()
+    finally:
+        stop_s = time.monotonic() - started
+        job.tell("deployment_stop", run=stack.results_dir.name, duration_s=round(stop_s, 3))
+        sharing = len(outcome.results)
+        outcome.results = [_with_costs(job, result, stop_s, sharing) for result in outcome.results]
+        if not outcome.results:
+            outcome.durations_s = {**stack.durations_s, "stop": stop_s}
+        for point, result in zip(points, outcome.results, strict=False):
+            job.store.write_result(job.deployment, point, result)
+
+
+async def _serve(job: Job, stack: Stack, points: Sequence[Point], outcome: Outcome) -> None:
     try:
         await become_ready(job, stack)
     except (Died, NotReady) as problem:
-        reasons = ("the stack did not become ready", *reasons_of(problem))
-        job.tell("deployment_failed", reasons=reasons)
-        return Outcome([], reasons)
-    outcome = Outcome([], was_ready=True)
+        outcome.reasons = ("the stack did not become ready", *reasons_of(problem))
+        job.tell("deployment_failed", reasons=outcome.reasons)
+        return
+    outcome.was_ready = True
     for point in points:
         if stack.supervisor.died is None:
-            outcome.results.append(await _point(job, stack, point))
+            outcome.results.append(await _point(job, stack, point, len(points)))
         if stack.supervisor.died is not None:
             outcome.reasons = stack.supervisor.died.reasons
             job.tell("deployment_failed", reasons=outcome.reasons)
             break
-    return outcome
 
 
-async def _point(job: Job, stack: Stack, point: Point) -> Result:
-    """One new attempt at a point, its result written."""
+async def _point(job: Job, stack: Stack, point: Point, sharing: int) -> Result:
+    """One new attempt at a point, its result written: until the stack has stopped, as one of `sharing` points."""
     attempt = job.store.new_attempt(job.deployment, point)
     attempt = replace(attempt, folder=attempt.folder.resolve())
     (attempt.folder / "deployment").symlink_to(os.path.relpath(stack.results_dir, attempt.folder))
@@ -123,6 +133,7 @@ async def _point(job: Job, stack: Stack, point: Point) -> Result:
         {**stack.durations_s, "phases": time.monotonic() - begun},
         started_at,
     )
+    result = _with_costs(job, result, 0.0, sharing)
     job.store.write_result(job.deployment, point, result)
     job.tell(
         "measurement",
@@ -156,12 +167,12 @@ def _result(
     started_at: str,
 ) -> Result:
     workload, deployment = _workload(point), job.deployment
-    verdict = Verdict("failed", measured.reasons) if measured.reasons else overall(measured.phases)
-    if measured.reasons and measured.phases:
-        phases = overall(measured.phases)
-        verdict = Verdict(verdict.status, phases.reasons).also("failed", *measured.reasons)
+    verdict = overall(measured.phases)
+    if measured.reasons:
+        known = verdict if measured.phases else VALID
+        verdict = known.also(measured.status, *measured.reasons)
     reported = next((phase.tool_version for phase in measured.phases if phase.tool_version), None)
-    result = Result(
+    return Result(
         point_digest=str(point.digest),
         deployment_digest=deployment.digest,
         point_name=point.name,
@@ -182,7 +193,6 @@ def _result(
         finished_at=_now(),
         config=point.config,
     )
-    return _with_costs(job, result, 0.0, 1)
 
 
 def _with_costs(job: Job, result: Result, stop_s: float, sharing: int) -> Result:

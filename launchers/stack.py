@@ -54,28 +54,33 @@ async def become_ready(job: Job, stack: Stack) -> None:
     commands = [stack.host.command(process, stack.results_dir) for process in deployment.processes]
     _write_settings(job, stack, commands)
 
+    limit = f"launch.ready_timeout_s = {deployment.ready_timeout_s:g} s"
+
     def left_s() -> float:
         return begun + deployment.ready_timeout_s - time.monotonic()
 
     async def ready(command: Command) -> None:
         probe = probes[command.name]
         if probe is not None:
-            await seen(job, stack, command.name, probe, left_s())
+            await seen(job, stack, command.name, probe, left_s(), limit)
 
     try:
         await stack.supervisor.start(commands, ready)
     finally:
         stack.durations_s["start"] = time.monotonic() - begun
-    for probe in deployment.ready:
-        await stack.supervisor.watch(seen(job, stack, "deployment", probe, left_s()))
-    stack.durations_s["ready"] = time.monotonic() - begun - stack.durations_s["start"]
+    try:
+        for probe in deployment.ready:
+            await stack.supervisor.watch(seen(job, stack, "deployment", probe, left_s(), limit))
+    finally:
+        # Waiting in vain took as long.
+        stack.durations_s["ready"] = time.monotonic() - begun - stack.durations_s["start"]
     job.tell("deployment_ready", durations_s=rounded(stack.durations_s))
 
 
-async def seen(job: Job, stack: Stack, name: str, probe: Probe, timeout_s: float) -> None:
-    """Returns when the probe holds; tells what is seen meanwhile. Raises NotReady."""
+async def seen(job: Job, stack: Stack, name: str, probe: Probe, timeout_s: float, limit: str) -> None:
+    """Returns when the probe holds; tells what is seen meanwhile. Raises NotReady, which names the `limit`."""
     bound = stack.host.probe(probe, stack.results_dir)
-    await until(bound, timeout_s, lambda what: job.tell("probe", of=name, kind=probe.kind, seen=what))
+    await until(bound, timeout_s, lambda what: job.tell("probe", of=name, kind=probe.kind, seen=what), limit)
 
 
 def _write_settings(job: Job, stack: Stack, commands: Sequence[Command]) -> None:

@@ -189,9 +189,10 @@ class Supervisor:
         return child
 
     def _server_gone(self, child: _Child, code: int) -> None:
-        self._client_gone(child, code)
+        # First the watch, then the news: a listener that fails must not hide a death.
         if self._stopping is None and self._death is not None and not self._death.done():
             self._death.set_result(Died(child.command.name, code, child.command.log))
+        self._client_gone(child, code)
 
     def _client_gone(self, child: _Child, code: int) -> None:
         self._tell("process_exit", process=child.command.name, pid=child.pid, code=code)

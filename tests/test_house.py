@@ -11,7 +11,7 @@ from compiling import ROOT
 
 DATA = {
     *("model", "plan", "errors", "late", "flags", "hostlist", "quote", "plan_json", "image", "catalogue"),
-    *("complaint", "facts", "renamed", "placement", "metrics"),
+    *("complaint", "facts", "renamed", "placement", "kinds", "metrics"),
 }
 """Modules of compiler/ that hold data or say one pure thing about it; any pass may import them."""
 ALSO = {
@@ -131,7 +131,7 @@ ONLY = [
     ("hydra", {"compose"}),
     ("omegaconf", {"compose"}),
     ("jinja2", {"emit"}),
-    ("pydantic", {"model", "schema"}),
+    ("pydantic", {"kinds", "model", "schema"}),
 ]
 
 

@@ -100,7 +100,7 @@ def test_the_deadline_says_what_was_last_seen(options: tuple[str, ...], said: st
         with pytest.raises(NotReady) as caught:
             asyncio.run(until(probe, 0.5))
     assert (
-        str(caught.value) == f"probe 'instances' at {url}/health did not hold within 0.5 s; last seen: {said}"
+        str(caught.value) == f"probe 'instances' at {url}/health: not ready within 0.5 s; last seen: {said}"
     )
 
 

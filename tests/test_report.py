@@ -18,6 +18,7 @@ from launchers.results.chart import chart, steps
 from launchers.results.frame import csv_text, frame, labels, load, rows
 from launchers.results.report import report_html
 from launchers.results.table import fitted, print_table, table_text
+from launchers.results.tail import tail
 from launchers.store import Store
 
 HOSTILE = "decode.env.X='a b; $(id) <script>alert(1)</script> & \"q\"'"
@@ -121,10 +122,66 @@ def test_one_row_per_point_and_phase() -> None:
     assert found[3]["output_token_throughput_per_s"] is None
 
 
-def test_a_point_worse_than_its_phases_spares_none() -> None:
-    rounds = (measured(name="one"), measured(name="two"))
-    dead = result(*rounds, verdict=Verdict("failed", ("frontend was killed by SIGKILL",)))
-    assert {row["verdict"] for row in rows([dead])} == {"failed"}
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_what_is_wrong_beyond_the_phases_has_a_line_of_its_own(names: tuple[str, ...]) -> None:
+    reasons = ("between-two exited with code 4", "phases not run after that: three")
+    stopped = result(*(measured(name=name) for name in names), verdict=Verdict("failed", reasons))
+    found = rows([stopped])
+    assert [(row["phase"], row["verdict"]) for row in found] == [
+        *((name, "valid") for name in names),
+        (None, "failed"),
+    ]
+    text = table_text([stopped])
+    assert text.count("552.6") == len(names)
+    assert text.count("between-two exited with code 4") == 1
+    assert "between-two exited with code 4" in report_html([stopped])
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 70])
+def test_a_narrow_terminal_has_fewer_columns(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [result(), several(), failed(point_name="dead")]
+    text = table_text(found, width)
+    assert max(map(len, text.splitlines())) <= width
+    for part in ("point", "status", "tok/s", "552.6", "too few"):
+        assert part in text
+    assert "requests" not in text.partition("\n\n")[0]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    print_table(found, stream)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()) == text + "\n"
+
+
+def test_a_long_line_of_a_log_is_wrapped_not_cut() -> None:
+    words = " ".join(f"word-{number}" for number in range(40))
+    text = table_text(
+        [failed(), replace(failed(), verdict=Verdict("failed", (f"end of x.log:\n{words}",)))], 80
+    )
+    assert max(map(len, text.splitlines())) <= 80
+    assert "word-39" in text
+
+
+TAILS = [
+    ("the end", ["ERROR a", *"bcd", "ERROR e"], ["c", "d", "ERROR e"]),
+    ("nothing said", [*"abcde"], ["c", "d", "e"]),
+    ("errors before", ["WARN a", "b", "ERROR c", *"defg"], ["WARN a", "ERROR c"]),
+    (
+        "a traceback before",
+        ["Traceback (most recent call last):", '  File "x"', "    run()", "OSError: no model", *"defg"],
+        ['File "x"', "run()", "OSError: no model"],
+    ),
+    (
+        "a panic before",
+        ["thread 'main' panicked at a.rs:1:", "no route", *"defg"],
+        ["thread 'main' panicked at a.rs:1:", "no route"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "quoted"), [row[1:] for row in TAILS], ids=[row[0] for row in TAILS])
+def test_the_quote_of_a_log_tells_of_the_trouble(tmp_path: Path, said: list[str], quoted: list[str]) -> None:
+    (tmp_path / "x.log").write_text("\n".join(said))
+    assert tail(tmp_path / "x.log", 3).splitlines() == quoted
 
 
 def test_overridden_keys_are_columns_with_composed_values() -> None:
@@ -153,6 +210,13 @@ def test_csv_holds_every_digit_and_every_point() -> None:
     assert found[2]["point"] == HOSTILE
     assert found[2]["output_token_throughput_per_s"] == ""
     assert csv_text([]) == "point\n"
+
+
+def test_lists_and_mappings_are_json_in_the_csv() -> None:
+    config = {"decode": {"env": {"A": "b"}, "hosts": ["n1", "n2"]}}
+    listed = result(overrides=("decode.hosts=[n1,n2]", "decode.env={A: b}"), config=config)
+    (row,) = csv.DictReader(io.StringIO(csv_text([listed])))
+    assert (row["decode.hosts"], row["decode.env"]) == ('["n1", "n2"]', '{"A": "b"}')
 
 
 def test_the_pandas_table_is_the_csv(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ FAILING = [
         "aiperf took longer than 0.5 s and was killed",
     ),
     ("between", (phase("a"), phase("b")), {"between_command": "exit 4"}, "between-a exited with code 4"),
+    ("not run", (phase("a", "--code", "5"), phase("b")), {}, "phases not run after that: b"),
 ]
 
 
@@ -220,6 +221,14 @@ def test_a_phase_that_fails(
     assert not results[0].verdict.valid
     assert any(said in reason for reason in results[0].verdict.reasons), results[0].verdict
     assert len(results[0].phases) == 1
+
+
+def test_phases_not_run_are_as_bad_as_what_stopped_them(tmp_path: Path) -> None:
+    invalid = point(1, phase("a", "--code", "5"), phase("b"))
+    failing = point(2, phase("a"), phase("b"), between_command="exit 4")
+    results, _ = realise(tmp_path, deployment(), invalid, failing)
+    assert [result.verdict.status for result in results] == ["invalid", "failed"]
+    assert [result.phases[0].verdict.status for result in results] == ["invalid", "valid"]
 
 
 def test_continue_on_failure_runs_the_other_phases(tmp_path: Path) -> None:
@@ -239,6 +248,20 @@ def test_a_server_that_dies_is_named_and_the_other_points_get_a_fresh_stack(tmp_
     assert results[1].verdict.reasons[0] == "decode-0 exited with code 3"
     assert results[1].verdict.reasons[1].endswith("last words")
     assert count(events, "deployment_start") == 2
+
+
+def test_a_phase_that_a_death_cuts_short_is_kept_and_names_it(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
+    phases = (phase("a"), phase("b", "--takes", "2", "--touch", str(fatal)), phase("c"))
+    results, events = realise(tmp_path, stack, point(1, *phases))
+    verdict = results[0].verdict
+    assert [(one.name, one.verdict.status) for one in results[0].phases] == [("a", "valid"), ("b", "failed")]
+    assert results[0].phases[1].verdict.reasons[0] == "decode-0 exited with code 3"
+    assert 0.5 < results[0].phases[1].duration_s < 2
+    assert sum("decode-0 exited with code 3" in reason for reason in verdict.reasons) == 1
+    assert verdict.reasons[-1] == "phases not run after that: c"
+    assert (verdict.status, count(events, "phase_end")) == ("failed", 2)
 
 
 def test_restarts_are_bounded(tmp_path: Path) -> None:
@@ -276,6 +299,12 @@ def test_a_stack_that_never_becomes_ready_fails_every_point(
     for result in results:
         assert result.verdict.status == "failed"
         assert any(said in reason for reason in result.verdict.reasons), result.verdict
+        if "last seen" in said:
+            assert any(
+                "not ready within launch.ready_timeout_s = 1 s" in why for why in result.verdict.reasons
+            )
+            # Two nodes, two points, and a second of waiting in vain.
+            assert result.node_seconds >= 1
 
 
 def test_two_sessions_never_share_an_address() -> None:
@@ -312,6 +341,27 @@ def test_a_program_that_is_missing_is_told_with_the_way_out(argv: tuple[str, ...
     assert all(said in line and "make install" in line for line in told if said)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_model_that_is_not_downloaded_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    if there:
+        (tmp_path / "hub" / "models--Org--Name" / "snapshots").mkdir(parents=True)
+    argv = ("python", "-m", "json.tool", "--model-path", "Org/Name")
+    workers = [
+        replace(process(name, 1, env={"HF_HUB_OFFLINE": offline}, ports={}), argv=argv)
+        for name, offline in (("decode-0", "1"), ("decode-1", "1"), ("decode-2", "0"))
+    ]
+    host = Host(("127.9.9.10", "127.9.9.11"))
+    told = [format_problem(problem) for problem in preflight(deployment(*workers), [], host)]
+    assert len(told) == (not there)
+    for line in told:
+        assert "model.id = 'Org/Name': HF_HUB_OFFLINE is set" in line
+        assert "hf download Org/Name" in line
+
+
 def test_nothing_is_started_on_a_machine_that_is_unfit(tmp_path: Path) -> None:
     stack = deployment(replace(frontend(), argv=("no-such-tool",)))
     with pytest.raises(local.Unfit, match="no-such-tool"):
@@ -327,15 +377,17 @@ from launchers import local
 from launchers.store import Store
 from tests.test_session import deployment, phase, point
 load = phase("main", "--takes", "{takes}")
+points = (*[point(2)][:{quick}], point(1, load))
 try:
-    local.realise([Group(deployment(), (point(1, load),))], Store(Path(sys.argv[1])), lambda _: None)
+    local.realise([Group(deployment(), points)], Store(Path(sys.argv[1])), lambda _: None)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def start_servix(folder: Path, takes: float) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-c", SERVIX.format(takes=takes), str(folder)]
+def start_servix(folder: Path, takes: float, quick: int = 0) -> subprocess.Popen[bytes]:
+    """A command that measures a point which takes so long, `quick` others before it."""
+    words = [sys.executable, "-c", SERVIX.format(takes=takes, quick=quick), str(folder)]
     (folder / "tmp").mkdir(exist_ok=True)
     with (folder / "said").open("ab") as said:
         environment = {**os.environ, "TMPDIR": str(folder / "tmp")}
@@ -357,6 +409,50 @@ def test_an_interrupted_run_leaves_no_process_and_no_result(tmp_path: Path, numb
     with start_servix(tmp_path, 0) as again:
         assert again.wait(20) == 0
     assert Store(tmp_path).status(deployment(), point(1)) == "done"
+
+
+def test_points_of_an_interrupted_sweep_know_what_they_cost(tmp_path: Path) -> None:
+    with start_servix(tmp_path, 60, quick=1) as servix:
+        assert wait_until(lambda: (tmp_path / "said").read_text().count("load starts") == 2, 20)
+        servix.send_signal(signal.SIGTERM)
+        assert servix.wait(10) == 130
+    result = Store(tmp_path).result(deployment(), point(2))
+    assert result is not None
+    assert result.verdict.valid
+    assert result.durations_s["stop"] > 0
+    assert result.node_seconds == pytest.approx(2 * sum(result.durations_s.values()), abs=0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_who_waits_for_another_command_can_be_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    with Store(tmp_path).lock(deployment()), start_servix(tmp_path, 0) as servix:
+        assert wait_until(lambda: "waiting: " in (tmp_path / "said").read_text(), 20)
+        servix.send_signal(number)
+        assert servix.wait(5) == 130
+
+
+def test_a_terminal_gets_its_cursor_back_from_who_asks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        patch.setattr(signal, "signal", lambda *_: None)
+        patch.setattr(os, "kill", lambda *_: None)
+        stop = local._Stop()
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                stop(signal.SIGINT, None)
+        assert os.read(ours, 100) == b"\x1b[?25h"
+    os.close(ours)
+
+
+def test_what_a_moving_image_gave_is_measured_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for repeatable in (False, False, True):
+        group = Group(replace(deployment(), repeatable=repeatable), (point(1),))
+        local.realise([group], store, lambda _: None)
+    result = store.result(deployment(), point(1))
+    assert result is not None
+    assert result.attempt == 2
 
 
 def test_two_commands_do_the_work_once(tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
 """The supervisor against real processes that are slow, die, are deaf to TERM, run away or hide."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launchers import guard
+from launchers.events import EventLog
 from launchers.supervise import Command, Died, Supervisor
 from tests.fakes.processes import alive, client, server, wait_until
 
@@ -116,6 +118,45 @@ def test_run_ends_at_once_when_a_server_dies(tmp_path: Path) -> None:
 
     assert asyncio.run(main()) < 1
     assert not alive(str(tmp_path))
+
+
+def test_a_listener_that_fails_hides_no_death(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def tell(event: str, **fields: Any) -> None:
+        if event == "process_start":
+            pids.append(fields["pid"])
+        if event == "process_exit":
+            raise BrokenPipeError("whoever listened has gone")
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        async with Supervisor(tell) as supervisor:
+            await supervisor.start([server(tmp_path, "decode-0")], at_once)
+            loop.call_later(0.2, lambda: os.kill(pids[0], signal.SIGKILL))
+            started = time.monotonic()
+            with pytest.raises(Died, match="decode-0 was killed by SIGKILL"):
+                await supervisor.run(client(tmp_path, "load", "--takes", "60"), 60)
+            return time.monotonic() - started
+
+    assert asyncio.run(main()) < 2
+    assert not alive(str(tmp_path))
+
+
+def test_events_outlive_their_file_and_their_listeners(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+    tried: list[str] = []
+
+    def gone(event: Mapping[str, Any]) -> None:
+        tried.append(event["event"])
+        raise OSError(errno.EIO, "terminal closed")
+
+    with EventLog(Path("/dev/full"), (gone, lambda event: heard.append(event["event"]))) as tell:
+        tell("one")
+        tell("two")
+    assert (tried, heard) == (["one"], ["one", "two"])
+    assert capsys.readouterr().err == "warning: /dev/full: no more events: No space left on device\n"
 
 
 def test_run_gives_the_exit_code_and_the_timeout_kills(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import problem_of, sentence
-from compiler.compose.loader import COMPLAINTS, Base, Loader, Source, base_of
+from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
 from compiler.compose.resolve import plain_data
-from compiler.compose.sweeps import choices, empty_sweep, refused_sweep
+from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
 from compiler.compose.values import apply, innermost, place, set_plainly
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
@@ -84,6 +85,9 @@ class Composer:
         # As Hydra does it: the last override of a key counts, and the product follows the order of the arguments.
         grid = {override.get_key_element(): choices(override) for override in parsed}
         problems += [empty_sweep(override) for override in parsed if not grid[override.get_key_element()]]
+        number = math.prod(map(len, grid.values()))
+        if number > MOST_POINTS:
+            return [], [*problems, too_many(number)]
         return [tuple(point) for point in itertools.product(*grid.values())], problems
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -105,7 +109,9 @@ class Composer:
         try:
             base = self._base(selection)
         except COMPLAINTS as exception:
-            return Composed(tuple(overrides), None, (*problems, self.complaint(exception)))
+            told = self.complaint(exception)
+            told = told if told.origin else told.at(f"override '{' '.join(groups) or CONFIG_NAME}'")
+            return Composed(tuple(overrides), None, (*problems, told))
         if base.plain is not None and (made := set_plainly(base.plain, values, base.watched)) is not None:
             return Composed(tuple(overrides), made, tuple(problems))
         config = copy.deepcopy(base.config)
@@ -197,7 +203,8 @@ class Composer:
             if override.key_or_group:
                 return override, None
             reason = "has no key"
-        except (HydraException, OmegaConfBaseException) as exception:
+        except (HydraException, OmegaConfBaseException, ValueError) as exception:
+            # Python refuses to read a number of more than 4300 digits (a ValueError).
             reason = f"cannot be read as an override ({sentence(exception)})"
         key = text.partition("=")[0].lstrip("+~")
         hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
@@ -224,10 +231,13 @@ class Composer:
                 override.key_or_group,
                 name,
                 f"no such option; known: {', '.join(known)}",
-                did_you_mean(str(name), known) if nearest(str(name), known) else "",
+                did_you_mean(_option(name), known) if nearest(_option(name), known) else "",
             ).at(place(override))
             for name in names
-            if not override.is_delete() and known and name is not None and _option(name) not in known
+            if not override.is_delete()
+            and known
+            and name is not None
+            and (isinstance(name, bool) or str(name) not in known)
         ]
 
     def _base(self, selection: tuple[str, ...]) -> Base:

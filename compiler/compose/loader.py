@@ -59,7 +59,7 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
         config = loader.load_configuration(
             CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
         )
-    except (AttributeError, TypeError, AssertionError) as exception:
+    except (AttributeError, TypeError, AssertionError, LookupError, OSError) as exception:
         # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
         raise ConfigCompositionException("a value of this kind does not fit here") from exception
     plain, unresolved = plain_data(config)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from hydra.core.override_parser.types import Override
+import math
+
+from hydra.core.override_parser.types import Override, RangeSweep
 
 from compiler.compose.values import place
-from compiler.errors import Problem, error
+from compiler.errors import NOTHING, Problem, error
+
+MOST_POINTS = 100_000
+"""More would be planned for ten minutes and measured for years; it is a slip in a range."""
 
 
 def choices(override: Override) -> list[str]:
@@ -32,6 +37,8 @@ def refused_sweep(override: Override) -> Problem | None:
             "a continuous range needs a sweeper that samples",
             "list the values, or use range(start,stop,step)",
         )
+    elif not _countable(override):
+        reason, hint = f"the range has no end, or more than {MOST_POINTS} values", "mend its stop or its step"
     else:
         return None
     return error("swept", key, value, reason, hint).at(place(override))
@@ -44,3 +51,20 @@ def empty_sweep(override: Override) -> Problem:
     return error("swept", override.key_or_group, value, reason, "list values, or widen the range").at(
         place(override)
     )
+
+
+def _countable(override: Override) -> bool:
+    """False for a range that would fill the memory, or that Python cannot count."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return True
+    start, stop, step = value.start or 0, value.stop or 0, value.step
+    if not all(math.isfinite(number) for number in (start, stop, step)) or step == 0:
+        return False
+    return (stop - start) / step <= MOST_POINTS
+
+
+def too_many(number: int) -> Problem:
+    """All sweeps together. `number` is the product of their values."""
+    reason = f"the sweeps stand for {number} points, at most {MOST_POINTS} can be planned together"
+    return error("swept", "", NOTHING, reason, "split the command").at("the command")

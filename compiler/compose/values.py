@@ -128,6 +128,13 @@ def apply(override: Override, config: DictConfig) -> list[Problem]:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as exception:
         return [_refused_value(override, exception)]
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError):
+        # OmegaConf's own slips, mostly over a key below a list.
+        reason = f"'{parent}' cannot be changed this way"
+        told = error(
+            "override", override.key_or_group, override.value(), reason, f"set the whole of {parent}"
+        )
+        return [told.at(place(override))]
     return []
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from compiler.catalogue import Flag, catalogue
 from compiler.errors import Problem, error, nearest, warning
-from compiler.model import HIGHEST_PORT, Config
+from compiler.kinds import HIGHEST_PORT
+from compiler.model import Config
 from compiler.placement import Placement
 
 CATALOGUE = "lmcache-0.5.6"

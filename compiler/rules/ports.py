@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.errors import Problem, error, warning
-from compiler.model import HIGHEST_PORT, Config
+from compiler.kinds import HIGHEST_PORT
+from compiler.model import Config
 from compiler.placement import Placement
 from compiler.rules.nodes import topology
 

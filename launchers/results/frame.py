@@ -1,6 +1,7 @@
 """Results -> one row per point and phase: plain rows, CSV, and a pandas table.
 
-Takes results; gives rows. Never does: dropping a point. One that never was ready has one row without numbers.
+Takes results; gives rows. Never does: dropping a point. One that never was ready has one row without numbers, and
+one that has more wrong with it than its phases (`beyond`) has such a row after theirs.
 
 Columns: what the row is about, then every key that some point overrides (with its composed value where it was
 not overridden), then counts and metrics. Numbers of points that are not valid are there, too: see `verdict`.
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compiler.digest import short
-from launchers.results.result import SEVERITY, PhaseResult, Result, Verdict
+from launchers.results.result import SEVERITY, PhaseResult, Result, Verdict, overall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,7 @@ def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
     """One mapping per point and phase, all with the same keys in the same order; null: nothing there."""
     found = list(results)
     keys = overridden_keys(found)
-    entries = [(result, phase) for result in found for phase in result.phases or (None,)]
+    entries = [(result, phase) for result in found for phase in parts(result)]
     names = {name for _, phase in entries if phase for name in phase.metrics}
     metrics = [*(name for name in MAIN_METRICS if name in names), *sorted(names.difference(MAIN_METRICS))]
     return [_row(result, phase, keys, metrics) for result, phase in entries]
@@ -69,19 +71,31 @@ def csv_text(results: Iterable[Result]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]) if table else ["point"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
     return text.getvalue()
 
 
-def row_verdict(result: Result, phase: PhaseResult | None) -> Verdict:
-    """The verdict to show beside one phase's numbers.
+def parts(result: Result) -> tuple[PhaseResult | None, ...]:
+    """What a point has rows for: its phases, and null where something is said of the point itself."""
+    return result.phases if beyond(result) is None else (*result.phases, None)
 
-    Its own, unless the point is worse than all its phases (the stack died meanwhile): then none is spared.
+
+def row_verdict(result: Result, phase: PhaseResult | None) -> Verdict:
+    """The verdict to show beside one phase's numbers: its own. Without a phase, what is beyond all of them."""
+    return phase.verdict if phase is not None else beyond(result) or result.verdict
+
+
+def beyond(result: Result) -> Verdict | None:
+    """What is wrong with a point and with none of its phases: the rest was not run, the stack was never ready.
+
+    Null where its phases say it all.
     """
-    if phase is None or len(result.phases) == 1:
+    if not result.phases:
         return result.verdict
-    worst = max(SEVERITY[each.verdict.status] for each in result.phases)
-    return result.verdict if SEVERITY[result.verdict.status] > worst else phase.verdict
+    known = overall(result.phases)
+    reasons = tuple(reason for reason in result.verdict.reasons if reason not in known.reasons)
+    worse = SEVERITY[result.verdict.status] > SEVERITY[known.status]
+    return Verdict(result.verdict.status, reasons) if reasons or worse else None
 
 
 def overridden_keys(results: Sequence[Result]) -> list[str]:
@@ -114,12 +128,12 @@ def labels(results: Sequence[Result]) -> list[str]:
 
 
 def value_of(result: Result, key: str) -> Any:
-    """The composed value of a key; a group's option by its name; null when the point has no such key."""
+    """The composed value of a key; a group by its option's name, if it has one; null when the point has no such key."""
     value: Any = result.config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping):
-        value = value.get("name")
+        value = value.get("name", value)
     return dict(map(_split, result.overrides)).get(key) if value is None else value
 
 
@@ -151,6 +165,10 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
         "point_digest": result.point_digest,
         "deployment_digest": result.deployment_digest,
     }
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, default=str) if isinstance(value, list | tuple | Mapping) else value
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -10,12 +10,12 @@ server process exited meanwhile is known to the session alone, which adds it to 
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from compiler.plan import Phase, Workload
+from launchers.exits import ended
 from launchers.results import aiperf, genai_perf
 from launchers.results.metrics import derived
 from launchers.results.reading import ReadError, Reading
@@ -76,18 +76,6 @@ def judge(case: Case) -> Verdict:
     """Valid when every condition holds, else invalid with the reason of each that does not."""
     reasons = [reason for holds in CONDITIONS.values() if (reason := holds(case))]
     return VALID.also("invalid", *reasons) if reasons else VALID
-
-
-def ended(tool: str, exit_code: int | None) -> str:
-    """How a process ended, in words: "aiperf was killed by SIGKILL"."""
-    if exit_code is None:
-        return f"{tool} did not end by itself"
-    if exit_code >= 0:
-        return f"{tool} exited with code {exit_code}"
-    try:
-        return f"{tool} was killed by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"{tool} was killed by signal {-exit_code}"
 
 
 def _finished(case: Case) -> str | None:

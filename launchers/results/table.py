@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from launchers.results.frame import labels, row_verdict
+from launchers.results.frame import labels, parts, row_verdict
 from launchers.results.result import PhaseResult, Result, Verdict
 
 NONE = "-"
 NARROWEST_POINT = 12
+NARROWEST = 20
 MOST_REASONS = 6
 COLOURS: Mapping[str, str] = {"valid": "green", "invalid": "yellow", "failed": "red"}
 
@@ -28,7 +29,7 @@ class Row:
     point: str
     """A name that no other point of the table has."""
     phase: str | None
-    """Null where the point has one phase only."""
+    """Null where the point has one phase only, and in the line about the point itself."""
     verdict: Verdict
     result: Result
     measured: PhaseResult | None
@@ -39,8 +40,9 @@ def table_rows(results: Iterable[Result]) -> list[Row]:
     found: list[Row] = []
     given = list(results)
     for label, result in zip(labels(given), given, strict=True):
-        several = len(result.phases) > 1
-        for phase in result.phases or (None,):
+        lines = parts(result)
+        several = len(lines) > 1
+        for phase in lines:
             name = phase.name if phase and several else None
             found.append(Row(label, name, row_verdict(result, phase), result, phase))
     return found
@@ -93,9 +95,12 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Row], str]]] = (
 )
 """Two lines of heading, and what stands below. TTFT: time to first token; ITL: inter-token latency."""
 
+LASTING = frozenset({"status", "tok/s"})
+"""Columns that the narrowest terminal keeps."""
+
 
 def table_text(results: Sequence[Result], width: int = 100) -> str:
-    """The table and the reasons as plain text, no line longer than `width` (80 or more)."""
+    """The table and the reasons as plain text, no line longer than `width`, for which columns are left out."""
     return "\n".join(line for line, _ in _lines(results, width))
 
 
@@ -107,8 +112,9 @@ def print_table(results: Sequence[Result], stream: TextIO) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=stream, highlight=False)
-    for line, status in _lines(results, max(80, shutil.get_terminal_size().columns)):
+    width = max(NARROWEST, shutil.get_terminal_size((100, 24)).columns)
+    console = Console(file=stream, highlight=False, width=width)
+    for line, status in _lines(results, width):
         text = Text(line, no_wrap=True, overflow="ellipsis")
         if status:
             text.highlight_words([f" {status} "], COLOURS[status])
@@ -118,11 +124,26 @@ def print_table(results: Sequence[Result], stream: TextIO) -> None:
 def _lines(results: Sequence[Result], width: int) -> list[tuple[str, str]]:
     """Lines with the status they show ("" for headings and reasons)."""
     found = table_rows(results)
-    cells = [[top for top, _, _ in COLUMNS], [bottom for _, bottom, _ in COLUMNS]]
-    cells += [[show(row) for _, _, show in COLUMNS] for row in found]
+    cells = [[top, bottom, *map(show, found)] for top, bottom, show in COLUMNS]
+    names = ["", "point", *map(_name, found)]
+    lines = _aligned(names, _columns_that_fit(names, cells, width), width)
     statuses = ["", "", *(row.verdict.status for row in found)]
-    lines = _aligned(["", "point", *map(_name, found)], cells, width)
     return [*zip(lines, statuses, strict=True), *((line, "") for line in _reasons(found, width))]
+
+
+def _columns_that_fit(
+    names: Sequence[str], columns: Sequence[Sequence[str]], width: int
+) -> list[tuple[str, ...]]:
+    """Lines of cells, without the columns from the right for which there is no room. Some always stay."""
+    shown = list(columns)
+    kept = [columns[index] for index, (_, bottom, _) in enumerate(COLUMNS) if bottom in LASTING]
+    narrowest = min(max(map(len, names)), NARROWEST_POINT)
+    while narrowest + sum(1 + max(map(len, column)) for column in shown) > width:
+        droppable = [index for index, column in enumerate(shown) if not any(column is each for each in kept)]
+        if not droppable:
+            break
+        del shown[droppable[-1]]
+    return list(zip(*shown, strict=True))
 
 
 def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -140,7 +161,7 @@ def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
 
 
 def _reasons(found: Sequence[Row], width: int) -> list[str]:
-    """Why rows are not valid, wrapped; the end of a log keeps its lines."""
+    """Why rows are not valid, wrapped; the end of a log keeps its line breaks."""
     lines: list[str] = []
     for row in found:
         told = list(row.verdict.reasons)
@@ -151,7 +172,8 @@ def _reasons(found: Sequence[Row], width: int) -> list[str]:
         for reason in told:
             first, *log = reason.splitlines() or [""]
             lines += textwrap.wrap(first, width, initial_indent="  ", subsequent_indent="    ")
-            lines += [clipped(f"    {line}", width) for line in log]
+            for line in log:
+                lines += textwrap.wrap(line, width, initial_indent="    ", subsequent_indent="      ")
     return lines
 
 
