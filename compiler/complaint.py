@@ -99,7 +99,7 @@ def _place(files: list[Path], matches: Callable[[list[str], yaml.ScalarNode], bo
     for file in files:
         try:
             root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
             continue
         for path, node in _scalars(root, []):
             if matches(path, node):

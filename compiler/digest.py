@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
-from compiler.plan import Deployment, Workload
+from compiler.plan import Deployment, Process, Workload
 
 DIGEST_VERSION = 1
 SHORT = 10
@@ -32,6 +32,8 @@ _DEPLOYMENT_OUT = (
     "max_restarts",
     "repeatable",
 )
+_ENV_OUT = ("HF_HOME",)
+"""Where a cache lies; what is in it is told by the model and its revision."""
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
 _WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint")
 _PHASE_OUT = ("timeout_s", "artifact_dir")
@@ -40,7 +42,9 @@ _PHASE_OUT = ("timeout_s", "artifact_dir")
 def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:
     """Digest of a deployment; `identity` adds what the plan does not hold, such as the model's revision."""
     data = _data(deployment, _DEPLOYMENT_OUT)
-    data["processes"] = [_data(process, _PROCESS_OUT) for process in deployment.processes]
+    data["processes"] = [_process(process) for process in deployment.processes]
+    if deployment.lmcache is not None:
+        data["storage_cache_dir"] = deployment.storage_cache_dir
     return digest({"kind": "deployment", **data, "identity": dict(identity)})
 
 
@@ -75,6 +79,12 @@ def _data(value: Any, out: tuple[str, ...] = ()) -> Any:
     if isinstance(value, list | tuple):
         return [_data(item) for item in value]
     return value
+
+
+def _process(process: Process) -> dict[str, Any]:
+    data: dict[str, Any] = _data(process, _PROCESS_OUT)
+    data["env"] = {name: value for name, value in data["env"].items() if name not in _ENV_OUT}
+    return data
 
 
 @cache

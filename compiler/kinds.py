@@ -116,6 +116,8 @@ Env = dict[
     Annotated[str, BeforeValidator(environment_name)],
     Annotated[str, BeforeValidator(environment_text, json_schema_input_type=str | int | float)],
 ]
+Argv = Annotated[list[Text], Field(min_length=1)]
+"""A command as a list of words: a program, then its arguments."""
 Words = Annotated[list[Text], BeforeValidator(split_words, json_schema_input_type=list[str] | str)]
 """A command: a list of words taken as they are, or text split as a shell splits words."""
 Nodes = Annotated[list[Text], BeforeValidator(host_names, json_schema_input_type=list[str] | str)]

@@ -240,6 +240,7 @@ def _fields(config: Config, worker: Worker, part: Part, rank: int) -> dict[str, 
         "worker": str(worker.index),
         "host": _host(part.node),
         "head_host": _host(worker.parts[0].node),
+        "revision": late.literal(config.model.revision or ""),
         "num_nodes": str(len(worker.parts)),
         "node_rank": str(rank),
         "tensor_parallel_size": str(role.tensor_parallel_size),
@@ -252,8 +253,10 @@ def _fields(config: Config, worker: Worker, part: Part, rank: int) -> dict[str, 
 def _worker_argv(config: Config, worker: Worker, part: Part, rank: int) -> list[str]:
     engine, role = config.backend.engines[config.engine], config.roles[worker.role]
     templated = [*engine.command, *engine.args, *engine.roles.get(worker.role, [])]
+    if config.model.revision is not None and config.model.path is None:
+        templated += engine.revision
     if len(worker.parts) > 1:
-        templated += engine.multi_node
+        templated += [*engine.multi_node, *(engine.multi_node_rest if rank > 0 else [])]
     fields = _fields(config, worker, part, rank)
     given = {"--" + flags.canonical(name).replace("_", "-") for name in role.args}
     return [
@@ -347,14 +350,19 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
         "address": address,
         "tokenizer": late.template(tokenizer, known=MODEL_WORDS),
         "artifact_dir": "{results_dir}/" + folder,
+        "revision": late.literal(config.model.revision or ""),
     }
+    pinned = config.model.revision is not None and tokenizer == config.model.id
     absent = [word for key, words in bench.when_null.items() if arguments.get(key) is None for word in words]
     rendered = flags.words(arguments)
     urls = set(_metrics_urls(config, placement))
     return Phase(
         name=name,
         argv=(
-            *(late.template(word, fields, SETTING_WORDS) for word in [*bench.command, *bench.words]),
+            *(
+                late.template(word, fields, SETTING_WORDS)
+                for word in [*bench.command, *bench.words, *(bench.revision if pinned else [])]
+            ),
             *(word if word in urls else late.literal(word) for word in rendered),
             *absent,
             *map(late.literal, bench.extra_args),

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from compiler.kinds import (
     Arguments,
+    Argv,
     Count,
     Env,
     Flag,
@@ -67,6 +68,11 @@ class Role:
     extra_args: Words = field(default_factory=list)
     """Engine words passed as they are, after everything else."""
     env: Env = field(default_factory=dict)
+
+    @property
+    def tensor_times_data_parallel_size(self) -> int:
+        """TP x DP: ranks of one pipeline stage."""
+        return self.tensor_parallel_size * self.data_parallel_size
 
     @property
     def world_size(self) -> int:
@@ -125,7 +131,12 @@ class WorkerPort:
     __pydantic_config__ = STRICT
 
     base: Port
-    stride: Count | Literal["tensor_parallel_size", "data_parallel_size", "world_size"] = 1
+    stride: (
+        Count
+        | Literal[
+            "tensor_parallel_size", "data_parallel_size", "tensor_times_data_parallel_size", "world_size"
+        ]
+    ) = 1
     """Ports one worker takes: a number, or the size that says how many."""
     env: Text | None = None
     """Environment variable that tells the worker its first port; null: arguments do (`{port.<name>}`)."""
@@ -141,7 +152,7 @@ class Engine:
 
     __pydantic_config__ = STRICT
 
-    command: list[Text]
+    command: Argv
     sizes: dict[Size, Text] = field(default_factory=dict)
     """Planned size -> its flag (`tensor_parallel_size: --tp`); a size without flag is not passed."""
     args: list[Text] = field(default_factory=list)
@@ -150,6 +161,12 @@ class Engine:
     """Role -> further words: how prefill and decode are told apart."""
     multi_node: list[Text] = field(default_factory=list)
     """Words for a worker that spans nodes (`{num_nodes}`, `{node_rank}`, `{head_host}`)."""
+    multi_node_rest: list[Text] = field(default_factory=list)
+    """Further words for every node of such a worker but its first."""
+    data_parallel_over_nodes: Flag = True
+    """A worker that spans nodes may have a data parallel size above 1."""
+    revision: list[Text] = field(default_factory=list)
+    """Words that pin the hub model (`{revision}`), given where `model.revision` is set."""
     reserved: list[Text] = field(default_factory=list)
     """`args` keys that would contradict what the plan sets."""
     catalogues: list[Text] = field(default_factory=list)
@@ -212,7 +229,7 @@ class Dynamo:
 
     version: Text | None = None
     """Release the flags below belong to; recorded and part of the digest."""
-    frontend_command: list[Text]
+    frontend_command: Argv
     frontend_words: list[Text] = field(default_factory=list)
     """Words servix itself gives the frontend (`{host}`, `{port}`)."""
     frontend_args: Arguments = field(default_factory=dict)
@@ -221,8 +238,8 @@ class Dynamo:
     port: Port = 8000
     etcd_port: Port = 2379
     nats_port: Port = 4222
-    etcd_command: list[Text] = field(default_factory=list)
-    nats_command: list[Text] = field(default_factory=list)
+    etcd_command: Argv = field(default_factory=lambda: ["etcd"])
+    nats_command: Argv = field(default_factory=lambda: ["nats-server"])
     router_mode: Text | None = None
     discovery: Literal["file", "etcd", "kubernetes"] = "file"
     request_plane: Literal["tcp", "nats"] = "tcp"
@@ -251,9 +268,11 @@ class Bench:
     name: Literal["aiperf", "genai_perf"]
     version: Text
     """Release the flags belong to; recorded and part of the digest."""
-    command: list[Text]
+    command: Argv
     words: list[Text]
     """Words servix itself gives (`{model}`, `{url}`, `{tokenizer}`, `{artifact_dir}`)."""
+    revision: list[Text] = field(default_factory=list)
+    """Words that pin the model's tokenizer (`{revision}`), given where `model.revision` is set."""
     when_null: dict[str, list[Text]] = field(default_factory=dict)
     """Words given where an argument is null."""
     catalogue: Text | None = None

@@ -38,8 +38,9 @@ class Origins:
                 if path in places:
                     return places[path]
         below = (place for path, place in self._overrides.items() if path.startswith(paths[0] + "."))
-        # What is missing for want of a group was taken away with it.
-        return next(below, next((p for p in self._groups.values() if p.startswith("override '~")), ""))
+        # A key that is nowhere is missing in one of the options that were chosen: bench=mine without `aiperf`.
+        near = [place for group, place in self._groups.items() if paths[-1].startswith(group)]
+        return next(below, ", ".join(near or self._groups.values()))
 
 
 def with_origins(
@@ -67,9 +68,11 @@ def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
             root = yaml.compose(
                 source.path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             )
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
             continue
         prefix = [source.package] if source.package else []
+        if prefix and not composer.options(source.package.partition(".")[0]):
+            lines.setdefault(source.package, f"{shown(source.path)}:1")
         for path, line in _keys(root, prefix):
             lines[path] = f"{shown(source.path)}:{line}"
     return lines
@@ -81,6 +84,8 @@ def _keys(node: yaml.Node | None, path: list[str]) -> Iterable[tuple[str, int]]:
             here = [*path, str(key.value)]
             yield ".".join(here), key.start_mark.line + 1
             yield from _keys(value, here)
+    elif isinstance(node, yaml.ScalarNode) and not path:
+        yield str(node.value), node.start_mark.line + 1  # a lone word is read as a key without value
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             here = [*path, str(index)]

@@ -16,7 +16,10 @@ RENAMED: Mapping[str, str] = {
     "extra_env_vars": "environments are system.env, prefill.env, decode.env",
     "extra_container_mounts": "mounts are system.mounts",
     "dse_excluded_args": "lists are data here, never sweeps; a sweep is --multirun key=1,2,3",
-    "experiment": "put experiment/NAME.yaml into a folder named by --config-dir, and write experiment=NAME",
+    "experiment": (
+        "put experiment/NAME.yaml into a folder named by --config-dir, with '# @package _global_' as its first line, "
+        "and write experiment=NAME"
+    ),
     "between_phase_cmd": "it is between_phases.command",
 }
 """Names of the source documents and of earlier versions -> what to do now."""

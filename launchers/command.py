@@ -23,6 +23,8 @@ from launchers.refusal import PROBLEMS, refuse
 if TYPE_CHECKING:
     from launchers.store import Store
 
+NOT_YET = ("status", "report", "explain")
+"""Actions that will be there."""
 MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
@@ -51,7 +53,7 @@ def execute(
     """
     plan = _compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
-    if asked.action == "run":
+    if asked.action not in NOT_YET and asked.action not in ("plan", "schema"):
         return _run(composer, plan, asked)
     if asked.action == "plan":
         return _show_plan(plan, asked)

@@ -26,7 +26,10 @@ def print_json(plan: Plan) -> None:
 
 
 def print_text(plan: Plan, reasons: Mapping[str, str]) -> None:
-    """`reasons` say, by digest, why a point that was measured is failed or invalid. Per deployment its map, its start order and its points; then the points that cannot run."""
+    """Per deployment its map, its start order and its points; then the points that cannot run.
+
+    `reasons` say, by digest, why a point that was measured is failed or invalid.
+    """
     print(_summary(plan))
     print()
     for deployment in plan.deployments[:MOST_DEPLOYMENTS]:

@@ -10,6 +10,7 @@ import copy
 import json
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ from compiler.schema import parse
 
 LIMIT_S = 5
 """CPU seconds one case may take; what is usual is a hundredth of one."""
+STACK = 940
+"""Frames the compiler may use: Python's limit of 1000, without those of a command around it."""
 CODES = {page.code for page in PAGES}
 WITHOUT_PLACE = {"duplicate-point", "warm-cache", "idle"}
 """Problems of no single key."""
@@ -57,13 +60,24 @@ def bounded(seconds: float = LIMIT_S) -> Iterator[None]:
     def give_up(number: int, frame: FrameType | None) -> None:
         raise TooLong(f"more than {seconds} CPU seconds")
 
-    before = signal.signal(signal.SIGVTALRM, give_up)
+    before, frames = signal.signal(signal.SIGVTALRM, give_up), sys.getrecursionlimit()
+    # Hypothesis allows a deeper stack than a command has.
+    sys.setrecursionlimit(depth() + STACK)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+        sys.setrecursionlimit(frames)
+
+
+def depth() -> int:
+    """Frames below this one."""
+    frame, number = sys._getframe(1), 0
+    while frame.f_back is not None:
+        frame, number = frame.f_back, number + 1
+    return number
 
 
 # --- outcomes
@@ -89,7 +103,12 @@ def digests(made: Plan) -> list[str]:
 def check_plan(made: Plan) -> None:
     """What holds whatever was asked."""
     for point in made.points:
-        assert point.valid == (point.digest is not None) == (point.workload is not None) == (point.deployment is not None)
+        assert (
+            point.valid
+            == (point.digest is not None)
+            == (point.workload is not None)
+            == (point.deployment is not None)
+        )
         assert point.problems or point.valid, "refused without a word"
         for problem in point.problems:
             check_problem(problem)
@@ -145,7 +164,7 @@ def check_files(made: Deployment, points: Sequence[Point]) -> None:
     for text in files.values():
         text.encode()
     if made.lmcache is not None:
-        values = {word: "x y" for word in (*late.WORDS, *(f"node:{node.index}" for node in made.nodes))}
+        values = dict.fromkeys((*late.WORDS, *(f"node:{node.index}" for node in made.nodes)), "x y")
         assert isinstance(yaml.safe_load(lmcache_text(made, values)), dict)
     script = files.get("run.sh", "")
     said = [text for point in points for text in texts([list(phase.argv) for phase in point.workload.phases])]  # type: ignore[union-attr]
@@ -161,27 +180,179 @@ RAW = re.compile(r"\{(" + "|".join(late.WORDS) + r"|node:\d+)\}")
 # --- hostile words, as YAML, Hydra and a shell may give them
 
 DEEP = 60
+"""Levels of what is merely deep; some texts are deeper than any recursion."""
 NUMBERS: list[Any] = [
-    *(0, -1, 1, 2, 3, 4, 7, 8, 9, 16, 64, 255, 1023, 8000, 9090, 5557, 20080, 65535, 65536, 10_001, 1_000_001),
+    *(
+        0,
+        -1,
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        9,
+        16,
+        64,
+        255,
+        1023,
+        8000,
+        9090,
+        5557,
+        20080,
+        65535,
+        65536,
+        10_001,
+        1_000_001,
+    ),
     *(2**31, 2**53, 2**53 + 1, 2**63, -(2**63), 10**30, 10**400),
     *(0.0, -0.0, 0.5, 1.0, 1.5, -2.5, 1e-300, 1e16, 1e308, float("inf"), float("-inf"), float("nan")),
 ]
 TEXTS = [
-    *("", " ", "a", "a b", "null", "true", "on", "off", "yes", "~", "0", "1", "-1", "1.5", "1e3", "0x1f", "4k", "٣", "²"),
-    *("it's", '"', "'", "\\", "`id`", "$(id)", "$HOME", "a;b", "a|b", "&", "*", "?", "#", "!x", "--", "-x", "--x=y"),
-    *("\n", "\r", "\t", "a\nb", "\x00", "a\x00b", "\x07", "\x1b[31m", "\x7f", "\x85", "\u2028", "\u202e", "\ufeff"),
+    *(
+        "",
+        " ",
+        "a",
+        "a b",
+        "null",
+        "true",
+        "on",
+        "off",
+        "yes",
+        "~",
+        "0",
+        "1",
+        "-1",
+        "1.5",
+        "1e3",
+        "0x1f",
+        "4k",
+        "٣",
+        "²",
+    ),
+    *(
+        "it's",
+        '"',
+        "'",
+        "\\",
+        "`id`",
+        "$(id)",
+        "$HOME",
+        "a;b",
+        "a|b",
+        "&",
+        "*",
+        "?",
+        "#",
+        "!x",
+        "--",
+        "-x",
+        "--x=y",
+    ),
+    *(
+        "\n",
+        "\r",
+        "\t",
+        "a\nb",
+        "\x00",
+        "a\x00b",
+        "\x07",
+        "\x1b[31m",
+        "\x7f",
+        "\x85",
+        "\u2028",
+        "\u202e",
+        "\ufeff",
+    ),
     *("模型", "é", "e\u0301", "😀", "\udcff", "a\ud800b", "\uffff"),
-    *("{", "}", "{}", "{{", "}}", "{x}", "{{x}}", "{results_dir}", "{frontend_node}:1", "{node:0}", "{node:99}", "{{node:0}}"),
-    *("{host}", "{port}", "{port.system}", "{model}", "{{results_dir}}}", "{results_dir}{host}", '{"a": {results_dir}}', "{ x }"),
+    *(
+        "{",
+        "}",
+        "{}",
+        "{{",
+        "}}",
+        "{x}",
+        "{{x}}",
+        "{results_dir}",
+        "{frontend_node}:1",
+        "{node:0}",
+        "{node:99}",
+        "{{node:0}}",
+    ),
+    *(
+        "{host}",
+        "{port}",
+        "{port.system}",
+        "{model}",
+        "{{results_dir}}}",
+        "{results_dir}{host}",
+        '{"a": {results_dir}}',
+        "{ x }",
+    ),
     *("n[1-2]", "n[01-03,7],x", "n[1-", "n[0-99999999]", "n[1-100][1-100][1-100]", "[", "]", "a,b", ","),
-    *("0,1", "0, 1", "a=b", "a:b", "/a", "/a:/b", "/a:/b:ro", "x/y:latest", "x@sha256:" + "0" * 64, "../x", "."),
-    *("time_to_first_token_ms.p99 <= 200", "ttft <= 1", "request_count >= 1e999", "a <= -3%", "x" * 300, "9" * 4301, "-" * 50),
+    *(
+        "0,1",
+        "0, 1",
+        "a=b",
+        "a:b",
+        "/a",
+        "/a:/b",
+        "/a:/b:ro",
+        "x/y:latest",
+        "x@sha256:" + "0" * 64,
+        "../x",
+        ".",
+    ),
+    *(
+        "time_to_first_token_ms.p99 <= 200",
+        "ttft <= 1",
+        "request_count >= 1e999",
+        "a <= -3%",
+        "x" * 300,
+        "9" * 4301,
+        "-" * 50,
+    ),
     *('{"a": 1}', "[1, 2]", "{a: 1}", "[{", "--kv '", 'a "b', "x --tensor-parallel-size 2", "???", "1_000"),
 ]
 KEYS = [
-    *("name", "args", "env", "concurrency", "request_count", "request-count", "max_model_len", "max-model-len", "new"),
-    *("", " ", "a b", "a.b", "A", "é", "{results_dir}", "\n", "a\x00", "\udcff", "--x", "0", "x" * 200, "hydra", "defaults"),
-    *("tensor_parallel_size", "model", "ec", "chunk_size", "extra_config", "CUDA_VISIBLE_DEVICES", "PATH", "A-B"),
+    *(
+        "name",
+        "args",
+        "env",
+        "concurrency",
+        "request_count",
+        "request-count",
+        "max_model_len",
+        "max-model-len",
+        "new",
+    ),
+    *(
+        "",
+        " ",
+        "a b",
+        "a.b",
+        "A",
+        "é",
+        "{results_dir}",
+        "\n",
+        "a\x00",
+        "\udcff",
+        "--x",
+        "0",
+        "x" * 200,
+        "hydra",
+        "defaults",
+    ),
+    *(
+        "tensor_parallel_size",
+        "model",
+        "ec",
+        "chunk_size",
+        "extra_config",
+        "CUDA_VISIBLE_DEVICES",
+        "PATH",
+        "A-B",
+    ),
 ]
 SCALARS: list[Any] = [None, True, False, *NUMBERS, *TEXTS, b"", b"\xff"]
 
@@ -213,8 +384,15 @@ BASES: list[tuple[str, ...]] = [
     ("system=slurm", "lmcache=on", "backend=sglang"),
     ("dynamo.discovery=etcd", "dynamo.event_plane=nats"),
     ("topology=shared", "decode.tensor_parallel_size=4", "prefill.tensor_parallel_size=2", "num_nodes=2"),
-    ("constraints.tp_times_pp_le_gpus_per_node=false", "decode.tensor_parallel_size=16", "decode.num_nodes=2"),
-    ("phases=[{name: a, concurrency: 1},{name: b, concurrency: 2}]", "between_phases.command='echo {results_dir}'"),
+    (
+        "constraints.tp_times_pp_le_gpus_per_node=false",
+        "decode.tensor_parallel_size=16",
+        "decode.num_nodes=2",
+    ),
+    (
+        "phases=[{name: a, concurrency: 1},{name: b, concurrency: 2}]",
+        "between_phases.command='echo {results_dir}'",
+    ),
     ("lmcache=on", "lmcache_controller.command='run --x'", "lmcache_controller.ports=[9000]"),
 ]
 GROUPS = {
@@ -231,17 +409,130 @@ GROUPS = {
     "hydra/sweeper": ["basic"],
 }
 SPELLED = [
-    *("null", "true", "True", "off", "", "''", '""', "'a b'", '"a,b"', "'it\\'s'", "\\,", "a\\,b", "a b", " a", "???", "'???'"),
-    *("1,2", "1,1", "a,b,c", "1,,2", ",", "range(1,4)", "range(3)", "range(1,1000000000)", "range(0,1,0)", "range(1,2,1e-9)"),
-    *("choice(1,2)", "choice()", "interval(0,1)", "glob(*)", "shuffle(1,2,3)", "sort(3,1,2)", "sort(a,1,reverse=true)"),
-    *("tag(x,choice(1,2))", "int(3.7)", "int(a)", "int([1,a])", "str(1)", "bool(2)", "float(x)", "json_str({a:1})"),
-    *("extend_list(1,2)", "nope(1)", "[]", "[1]", "[1,2", "1]", "[[1],[2]]", "[{a: 1}]", "[,]", "{}", "{a: 1}", "{a: {b: [c]}}"),
-    *("{a}", "{1: 2}", "{true: 1}", "{null: 1}", "{a b: 1}", "{a:1,a:2}", "{a: ${b}}", "{'a.b': 1}", "{${a}: 1}"),
-    *("${nothing}", "${decode.num_nodes}", "${.num_nodes}", "${..x}", "${a", "$", "$$", "${}", "${ }", "'${trial}'", "\\${x}"),
-    *("${oc.env:HOME}", "${oc.env:SERVIX_NOT_THERE}", "${oc.env:SERVIX_NOT_THERE,3}", "${oc.decode:'[1'}", "${oc.decode:'3'}"),
-    *("${oc.create:{a: 1}}", "${oc.dict.keys:decode}", "${oc.select:nope,1}", "${nope:1}", "${hydra:runtime.cwd}", "${now:%Y}"),
-    *("${decode}", "${prefill.${trial}}", "${trial}${trial}", "x${decode.env}y", "[${trial},${nope}]", "${oc.deprecated:trial}"),
-    *("[" * 40 + "]" * 40, "{a: " * 30 + "1" + "}" * 30, "9" * 4301, "1e999", "-inf", "nan", "0x10", "1_0", "007", "+1", "--1"),
+    *(
+        "null",
+        "true",
+        "True",
+        "off",
+        "",
+        "''",
+        '""',
+        "'a b'",
+        '"a,b"',
+        "'it\\'s'",
+        "\\,",
+        "a\\,b",
+        "a b",
+        " a",
+        "???",
+        "'???'",
+    ),
+    *(
+        "1,2",
+        "1,1",
+        "a,b,c",
+        "1,,2",
+        ",",
+        "range(1,4)",
+        "range(3)",
+        "range(1,1000000000)",
+        "range(0,1,0)",
+        "range(1,2,1e-9)",
+    ),
+    *(
+        "choice(1,2)",
+        "choice()",
+        "interval(0,1)",
+        "glob(*)",
+        "shuffle(1,2,3)",
+        "sort(3,1,2)",
+        "sort(a,1,reverse=true)",
+    ),
+    *(
+        "tag(x,choice(1,2))",
+        "int(3.7)",
+        "int(a)",
+        "int([1,a])",
+        "str(1)",
+        "bool(2)",
+        "float(x)",
+        "json_str({a:1})",
+    ),
+    *(
+        "extend_list(1,2)",
+        "nope(1)",
+        "[]",
+        "[1]",
+        "[1,2",
+        "1]",
+        "[[1],[2]]",
+        "[{a: 1}]",
+        "[,]",
+        "{}",
+        "{a: 1}",
+        "{a: {b: [c]}}",
+    ),
+    *(
+        "{a}",
+        "{1: 2}",
+        "{true: 1}",
+        "{null: 1}",
+        "{a b: 1}",
+        "{a:1,a:2}",
+        "{a: ${b}}",
+        "{'a.b': 1}",
+        "{${a}: 1}",
+    ),
+    *(
+        "${nothing}",
+        "${decode.num_nodes}",
+        "${.num_nodes}",
+        "${..x}",
+        "${a",
+        "$",
+        "$$",
+        "${}",
+        "${ }",
+        "'${trial}'",
+        "\\${x}",
+    ),
+    *(
+        "${oc.env:HOME}",
+        "${oc.env:SERVIX_NOT_THERE}",
+        "${oc.env:SERVIX_NOT_THERE,3}",
+        "${oc.decode:'[1'}",
+        "${oc.decode:'3'}",
+    ),
+    *(
+        "${oc.create:{a: 1}}",
+        "${oc.dict.keys:decode}",
+        "${oc.select:nope,1}",
+        "${nope:1}",
+        "${hydra:runtime.cwd}",
+        "${now:%Y}",
+    ),
+    *(
+        "${decode}",
+        "${prefill.${trial}}",
+        "${trial}${trial}",
+        "x${decode.env}y",
+        "[${trial},${nope}]",
+        "${oc.deprecated:trial}",
+    ),
+    *("[" * 500 + "]" * 500, "{a: " * 500 + "1" + "}" * 500, "[" * 2000, "${" * 300 + "trial" + "}" * 300),
+    *(
+        "[" * 40 + "]" * 40,
+        "{a: " * 30 + "1" + "}" * 30,
+        "9" * 4301,
+        "1e999",
+        "-inf",
+        "nan",
+        "0x10",
+        "1_0",
+        "007",
+        "+1",
+        "--1",
+    ),
 ]
 
 
@@ -253,7 +544,18 @@ def paths() -> list[str]:
         data = shared_composer().compose(base).data
         assert data is not None
         found |= dict.fromkeys(".".join(map(str, path)) for path in walk(data) if path)
-    return [*found, "nodes[0]", "phases[0].name", "phases.0", "decode.args[a]", "a..b", ".a", "a.", "hydra.mode", "hydra.job.name"]
+    return [
+        *found,
+        "nodes[0]",
+        "phases[0].name",
+        "phases.0",
+        "decode.args[a]",
+        "a..b",
+        ".a",
+        "a.",
+        "hydra.mode",
+        "hydra.job.name",
+    ]
 
 
 def walk(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -274,7 +576,11 @@ def quoted(value: Any) -> str:
         return "{" + ",".join(f"{key}: {quoted(item)}" for key, item in value.items()) + "}"
     if isinstance(value, int) and not isinstance(value, bool):
         return json.dumps(value) if abs(value) < 10**4000 else hex(value)
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, float)
+        else str(value)
+    )
 
 
 def misspelt(name: str, at: int) -> str:
@@ -287,20 +593,78 @@ ROLES = st.sampled_from(["prefill", "decode", "aggregated"])
 SIZES = st.builds(
     lambda role, key, value: f"{role}.{key}={value}",
     ROLES,
-    st.sampled_from(["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "workers_per_node", "num_nodes"]),
+    st.sampled_from(
+        [
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+            "data_parallel_size",
+            "workers_per_node",
+            "num_nodes",
+        ]
+    ),
     st.sampled_from([1, 1, 2, 2, 3, 4, 8, 16]),
 )
 LIKELY = SIZES | st.sampled_from(
     [
-        *("num_nodes=2", "num_nodes=4", "nodes=[a,b]", "nodes='n[1-4]'", "decode.nodes=[a]", "prefill.nodes=[b]"),
-        *("decode.gpu_ids='0,1'", "decode.gpu_ids=[7]", "prefill.gpu_ids=[0]", "system.gpus_per_node=4", "system.max_nodes=null"),
-        *("constraints.tp_times_pp_le_gpus_per_node=false", "constraints.prefill_tp_le_decode_tp=false", "strict=true"),
-        *("engine=real", "system.engine=mocker", "model.synthetic=false", "dynamo.port=9090", "backend.ports.system.base=65530"),
-        *("+decode.args.max_num_seqs=8", "+decode.args.enforce_eager=true", "decode.extra_args='--a \"b c\"'", "+decode.env.A=1"),
-        *("aiperf.concurrency=1,2", "trial=1,2", "aiperf.request_count=null", "+aiperf.benchmark_duration=5", "~prefill.env"),
-        *("model.path=/models/x", "model.revision=abc", "system.image='r/x:1'", "system.mounts=['/a:/b']", "system.hf_home=/hf"),
-        *("lmcache.lmcache_worker_ports=[8788,8789]", "+lmcache.enable_controller=true", "lmcache.chunk_size=64", "~lmcache"),
-        *("dynamo.discovery=etcd", "dynamo.request_plane=nats", "dynamo.router_mode=kv", "+dynamo.frontend_args.router_mode=kv"),
+        *(
+            "num_nodes=2",
+            "num_nodes=4",
+            "nodes=[a,b]",
+            "nodes='n[1-4]'",
+            "decode.nodes=[a]",
+            "prefill.nodes=[b]",
+        ),
+        *(
+            "decode.gpu_ids='0,1'",
+            "decode.gpu_ids=[7]",
+            "prefill.gpu_ids=[0]",
+            "system.gpus_per_node=4",
+            "system.max_nodes=null",
+        ),
+        *(
+            "constraints.tp_times_pp_le_gpus_per_node=false",
+            "constraints.prefill_tp_le_decode_tp=false",
+            "strict=true",
+        ),
+        *(
+            "engine=real",
+            "system.engine=mocker",
+            "model.synthetic=false",
+            "dynamo.port=9090",
+            "backend.ports.system.base=65530",
+        ),
+        *(
+            "+decode.args.max_num_seqs=8",
+            "+decode.args.enforce_eager=true",
+            "decode.extra_args='--a \"b c\"'",
+            "+decode.env.A=1",
+        ),
+        *(
+            "aiperf.concurrency=1,2",
+            "trial=1,2",
+            "aiperf.request_count=null",
+            "+aiperf.benchmark_duration=5",
+            "~prefill.env",
+        ),
+        *(
+            "model.path=/models/x",
+            "model.revision=abc",
+            "system.image='r/x:1'",
+            "system.mounts=['/a:/b']",
+            "system.hf_home=/hf",
+        ),
+        *(
+            "lmcache.lmcache_worker_ports=[8788,8789]",
+            "+lmcache.enable_controller=true",
+            "lmcache.chunk_size=64",
+            "~lmcache",
+        ),
+        *(
+            "dynamo.discovery=etcd",
+            "dynamo.request_plane=nats",
+            "dynamo.router_mode=kv",
+            "+dynamo.frontend_args.router_mode=kv",
+        ),
     ]
 )
 
@@ -317,7 +681,10 @@ def override(draw: st.DrawFn) -> str:
         package = draw(st.sampled_from([""] * 8 + ["@x", "@_global_", "@a:b", "@"]))
         return f"{sign}{group}{package}={draw(st.sampled_from(GROUPS[group]))}"
     if form == 5 and draw(st.booleans()):
-        return draw(st.text(max_size=20) | st.sampled_from(["", "=", "+", "~", "a", "a=b=c", "=1", "@=1", "~a=1", "+=1"]))
+        return draw(
+            st.text(max_size=20)
+            | st.sampled_from(["", "=", "+", "~", "a", "a=b=c", "=1", "@=1", "~a=1", "+=1"])
+        )
     key = draw(st.sampled_from(paths()))
     kind = draw(st.integers(0, 9))
     if kind == 0:
@@ -352,14 +719,43 @@ def valid_data() -> list[dict[str, Any]]:
 def places(index: int) -> list[tuple[Any, ...]]:
     """Places of one composition; those a rule looks at often come more often."""
     found = [path for path in walk(valid_data()[index]) if path]
-    busy = ("prefill", "decode", "aggregated", "aiperf", "genai_perf", "lmcache", "topology", "num_nodes", "nodes", "phases", "gates")
+    busy = (
+        "prefill",
+        "decode",
+        "aggregated",
+        "aiperf",
+        "genai_perf",
+        "lmcache",
+        "topology",
+        "num_nodes",
+        "nodes",
+        "phases",
+        "gates",
+    )
     return [*found, *(path for path in found if path[0] in busy for _ in range(3))]
 
 
 PLAUSIBLE: list[Any] = [
     *(1, 2, 4, 8, 16, 3, "2", "4", None, [0], [0, 1], "0,1", ["a", "b"], "n[1-2]", True, False),
-    *([{"name": "a"}], [{"name": "a", "concurrency": 2}, {"name": "b"}], "/x", "shared", "separate", "aggregated", "mocker"),
-    *(["request_latency_ms.p99 <= 1"], {"max_num_seqs": 8}, {"A": "1"}, {"A": 1.5}, "x --y z", ["x", "--y"], 65535, 9090),
+    *(
+        [{"name": "a"}],
+        [{"name": "a", "concurrency": 2}, {"name": "b"}],
+        "/x",
+        "shared",
+        "separate",
+        "aggregated",
+        "mocker",
+    ),
+    *(
+        ["request_latency_ms.p99 <= 1"],
+        {"max_num_seqs": 8},
+        {"A": "1"},
+        {"A": 1.5},
+        "x --y z",
+        ["x", "--y"],
+        65535,
+        9090,
+    ),
 ]
 
 
@@ -447,18 +843,119 @@ def direct(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem], Plan 
 # --- a user's own files
 
 OPTIONS = ["experiment", "model", "system", "backend", "topology", "lmcache", "bench"]
-HEADS = ["", "# @package _global_\n", "# @package _global_\n", "# @package x\n", "# @package\n", "# mine\n# @package _global_\n"]
+HEADS = [
+    "",
+    "# @package _global_\n",
+    "# @package _global_\n",
+    "# @package x\n",
+    "# @package\n",
+    "# mine\n# @package _global_\n",
+]
 DEFAULTS: list[Any] = [
-    *(None, [], ["_self_"], [{"override /topology": "shared"}], [{"override /topology": "sharde"}], [{"/model": "tiny"}]),
-    *([{"override /lmcache": False}], [{"override /lmcache": "on"}], ["local"], ["vllm"], ["nope"], [{"a": {"b": 1}}], [1], {"a": 1}),
-    *([{"optional x": "y"}], ["mine"], [{"/experiment": "mine"}], [None], [{"override /system": "slurm"}], "x", [{}], ["/"]),
-    *([{"override hydra/launcher": "slurm"}], [{"override /backend": ["vllm", "sglang"]}], [{"/model@decode": "tiny"}]),
+    *(
+        None,
+        [],
+        ["_self_"],
+        [{"override /topology": "shared"}],
+        [{"override /topology": "sharde"}],
+        [{"/model": "tiny"}],
+    ),
+    *(
+        [{"override /lmcache": False}],
+        [{"override /lmcache": "on"}],
+        ["local"],
+        ["vllm"],
+        ["nope"],
+        [{"a": {"b": 1}}],
+        [1],
+        {"a": 1},
+    ),
+    *(
+        [{"optional x": "y"}],
+        ["mine"],
+        [{"/experiment": "mine"}],
+        [None],
+        [{"override /system": "slurm"}],
+        "x",
+        [{}],
+        ["/"],
+    ),
+    *(
+        [{"override hydra/launcher": "slurm"}],
+        [{"override /backend": ["vllm", "sglang"]}],
+        [{"/model@decode": "tiny"}],
+    ),
 ]
 SNIPPETS = [
-    *("\t", "\n", ":", " :", "- ", "  ", "? ", "!!", "!!python/object:os.system x", "!!binary x", "&a ", "*a", "*nope", "<<: *a", "'", '"'),
-    *("|", ">", "%YAML 9.9\n", "---\n", "...\n", "{", "}", "[", "]", ",", "#", "@", "`", "~", "0x", "1e9", "${a}", "${", "???", "on", "\r"),
-    *("2026-01-01", "12:30:00", "0o17", "1_000", ".inf", ".nan", "!!set {a}", "!!omap", "\x00", "\ufeff", "\u2028", "a: b: c", "x: 1\nx: 2\n"),
-    *("=", "<<: 1\n", "<<: {a: 1}\n", "? [a]\n: 1\n", "? {a: 1}\n: 2\n", "1: 2\n", "null: 1\n", "yes: 1\n", "0x" + "f" * 5000, "[" * 90),
+    *(
+        "\t",
+        "\n",
+        ":",
+        " :",
+        "- ",
+        "  ",
+        "? ",
+        "!!",
+        "!!python/object:os.system x",
+        "!!binary x",
+        "&a ",
+        "*a",
+        "*nope",
+        "<<: *a",
+        "'",
+        '"',
+    ),
+    *(
+        "|",
+        ">",
+        "%YAML 9.9\n",
+        "---\n",
+        "...\n",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "#",
+        "@",
+        "`",
+        "~",
+        "0x",
+        "1e9",
+        "${a}",
+        "${",
+        "???",
+        "on",
+        "\r",
+    ),
+    *(
+        "2026-01-01",
+        "12:30:00",
+        "0o17",
+        "1_000",
+        ".inf",
+        ".nan",
+        "!!set {a}",
+        "!!omap",
+        "\x00",
+        "\ufeff",
+        "\u2028",
+        "a: b: c",
+        "x: 1\nx: 2\n",
+    ),
+    *(
+        "=",
+        "<<: 1\n",
+        "<<: {a: 1}\n",
+        "? [a]\n: 1\n",
+        "? {a: 1}\n: 2\n",
+        "1: 2\n",
+        "null: 1\n",
+        "yes: 1\n",
+        "0x" + "f" * 5000,
+        "[" * 90,
+    ),
+    *("[" * 3000, "a: " + "[" * 600 + "]" * 600 + "\n", "{a: " * 400, "- " * 1500),
 ]
 
 
@@ -467,7 +964,7 @@ def own_file(draw: st.DrawFn) -> tuple[str, bytes]:
     """A group, and the text of its option `mine`: a part of the configuration, changed, and often cut up."""
     group = draw(st.sampled_from(OPTIONS))
     body: Any = {}
-    data = mutated(draw(cases()))
+    data = mutated(draw(cases() | st.tuples(st.integers(0, len(BASES) - 1), st.just(()))))
     if group == "experiment":
         names = [name for name in data if name not in ("topology", "action")]
         chosen = draw(st.lists(st.sampled_from(names), max_size=3, unique_by=str)) if names else []
@@ -480,7 +977,9 @@ def own_file(draw: st.DrawFn) -> tuple[str, bytes]:
         body = {"defaults": draw(st.sampled_from(DEFAULTS)), **body}
     if draw(st.integers(0, 9)) == 0:
         body = draw(trees)
-    text = draw(st.sampled_from(HEADS)) + yaml.safe_dump(body, sort_keys=False, allow_unicode=draw(st.booleans()), width=10**6)
+    text = draw(st.sampled_from(HEADS)) + yaml.safe_dump(
+        body, sort_keys=False, allow_unicode=draw(st.booleans()), width=10**6
+    )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
         at = draw(st.integers(0, len(text)))
         if draw(st.booleans()):

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from compiling import CONFIG, ROOT, plan
+from compiling import CONFIG
 from fuzzing import (
     Case,
     bounded,

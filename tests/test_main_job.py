@@ -28,6 +28,8 @@ LONG = (
     "aiperf.workers_max=1",
     "mocker.speedup_ratio=2.0",
 )
+TELLING = "+bench.env.AIPERF_RECORD_EXPORT_BATCH_SIZE=1"
+"""AIPerf writes each answer down at once, and not the first hundred together."""
 
 
 class Command:
@@ -73,7 +75,7 @@ class Command:
         )
 
     def wait_for_load(self, timeout_s: float = 90) -> None:
-        """Returns when requests have come back: AIPerf's start-up is over, and more are under way."""
+        """Returns when requests have come back: AIPerf's start-up is over, and more are under way. Takes TELLING."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             exports = self.output_dir.glob("store/*/*/attempts/*/**/profile_export.jsonl")
@@ -267,7 +269,8 @@ def test_phases_run_on_one_live_stack(start: Callable[..., Command]) -> None:
 def test_a_decode_worker_killed_under_load_is_named_and_the_rerun_succeeds(
     start: Callable[..., Command],
 ) -> None:
-    command = start(*QUICK[1:], "aiperf.request_count=40", "mocker.speedup_ratio=0.1")
+    slow = (*QUICK[1:], TELLING, "aiperf.request_count=50", "mocker.speedup_ratio=0.5")
+    command = start(*slow)
     command.wait_for_load()
     os.kill(command.pid("decode-0"), signal.SIGKILL)
     code, out, err = command.ended(timeout_s=40)
@@ -282,7 +285,7 @@ def test_a_decode_worker_killed_under_load_is_named_and_the_rerun_succeeds(
     assert phase["verdict"]["status"] == "failed"
     nothing_left(command)
 
-    code, _, err = start(*QUICK[1:], "aiperf.request_count=40", "mocker.speedup_ratio=0.1").ended()
+    code, _, err = start(*slow).ended()
     assert code == 0, err
     (result,) = command.results()
     assert (result["verdict"]["status"], result["attempt"]) == ("valid", 2)
@@ -302,7 +305,7 @@ def test_a_frontend_killed_while_starting_is_named(start: Callable[..., Command]
 
 
 def test_servix_killed_leaves_no_process_and_no_result(start: Callable[..., Command]) -> None:
-    command = start(*LONG)
+    command = start(TELLING, *LONG)
     command.wait_for_load()
     seen = touching(command.output_dir)
     assert len(seen) > len(command.events("process_start")), "AIPerf's services are not seen"

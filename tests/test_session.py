@@ -455,6 +455,17 @@ def test_what_a_moving_image_gave_is_measured_again(tmp_path: Path) -> None:
     assert result.attempt == 2
 
 
+def test_a_reader_that_goes_away_costs_no_result(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", SERVIX.format(takes=1, quick=1), str(tmp_path)]
+    with subprocess.Popen(words, cwd=FOLDER.parents[1], stderr=subprocess.PIPE) as servix:
+        assert servix.stderr is not None
+        servix.stderr.readline()
+        servix.stderr.close()
+        servix.wait(20)
+    assert {Store(tmp_path).status(deployment(), point(number)) for number in (1, 2)} == {"done"}
+    assert not alive(str(tmp_path))
+
+
 def test_two_commands_do_the_work_once(tmp_path: Path) -> None:
     with start_servix(tmp_path, 1) as one, start_servix(tmp_path, 1) as two:
         assert (one.wait(30), two.wait(30)) == (0, 0)

@@ -31,7 +31,7 @@ from compiler.complaint import problem_of, sentence
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
 from compiler.compose.resolve import plain_data
 from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
-from compiler.compose.values import apply, innermost, place, set_plainly
+from compiler.compose.values import apply, innermost, place, set_plainly, too_deep
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
 T = TypeVar("T")
@@ -200,9 +200,11 @@ class Composer:
         try:
             override = self._parser.parse_override(text)
             override.config_loader = self.loader
-            if override.key_or_group:
+            reason = "holds values nested too deep" if too_deep(override.value()) else "has no key"
+            if override.key_or_group and not too_deep(override.value()):
                 return override, None
-            reason = "has no key"
+        except RecursionError:
+            reason = "holds values nested too deep"
         except (HydraException, OmegaConfBaseException, ValueError) as exception:
             # Python refuses to read a number of more than 4300 digits (a ValueError).
             reason = f"cannot be read as an override ({sentence(exception)})"
@@ -224,6 +226,9 @@ class Composer:
                 ).at(place(override))
             ]
         value, known = override.value(), self.options(override.key_or_group)
+        if value is None and not override.is_delete() and override.key_or_group != "experiment" and known:
+            reason, hint = "a group needs an option", f"known: {', '.join(known)}"
+            return [error("unknown-option", override.key_or_group, None, reason, hint).at(place(override))]
         names = value if isinstance(value, list) else [value]
         return [
             error(

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from compiler.compose.resolve import plain_data, watched_keys
 
 CONFIG_NAME = "config"
-COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)
 """What composing raises for a configuration that is wrong (a file that is not UTF-8 is a ValueError)."""
 
 
@@ -59,10 +59,13 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
         config = loader.load_configuration(
             CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
         )
+        plain, unresolved = plain_data(config)
+        watched = watched_keys(config)
     except (AttributeError, TypeError, AssertionError, LookupError, OSError) as exception:
         # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
         raise ConfigCompositionException("a value of this kind does not fit here") from exception
-    plain, unresolved = plain_data(config)
-    watched = watched_keys(config)
+    except RecursionError as exception:
+        reason = "files name each other in their defaults, or values are nested too deep"
+        raise ConfigCompositionException(reason) from exception
     simple = None if unresolved or watched is None else plain
     return Base(config, loader.merged, simple, watched or frozenset())

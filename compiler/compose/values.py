@@ -24,6 +24,7 @@ OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extr
 """Mappings that take new keys with Hydra's `+`."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}\Z")
 """A value that is one interpolation of a key."""
+MOST_LEVELS = 30
 TOOLS = ("aiperf", "genai_perf")
 """Keys that only the `bench` option of their name brings."""
 
@@ -115,6 +116,19 @@ def _is_data(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_data(item) for key, item in value.items())
     return value is None or isinstance(value, bool | int | float)
+
+
+def too_deep(value: Any) -> bool:
+    """True for lists and mappings in each other that the recursion of libraries would not survive."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, dict | list)
+        ]
+        level = [part for items in inner for part in items]
+    return bool(level)
 
 
 def apply(override: Override, config: DictConfig) -> list[Problem]:

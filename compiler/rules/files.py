@@ -23,14 +23,14 @@ def image(config: Config, placement: Placement) -> Iterable[Problem]:
         reason = f"the tag '{match['tag'] or 'latest'}' moves, so no result with it is ever taken as done"
         yield warning("image", "system.image", value, reason, "name a version, best with its digest")
     elif match["digest"] is None:
-        reason = "a tag can be moved; what it resolved to is recorded with the result"
+        reason = "a tag can be moved to another image"
         yield warning("image", "system.image", value, reason, "add @sha256:...")
 
 
 def revision(config: Config, placement: Placement) -> Iterable[Problem]:
     """A hub model without revision is whatever the hub has that day."""
     if config.engine == "real" and config.model.path is None and config.model.revision is None:
-        reason = f"'{config.model.id}' has no revision; what was resolved is recorded with the result"
+        reason = f"'{config.model.id}' has no revision, so the hub decides what is measured"
         yield warning("revision", "model.revision", None, reason, "set model.revision to a commit")
 
 

@@ -67,6 +67,9 @@ def _frontend(config: Config) -> Iterable[Problem]:
     dynamo = config.dynamo
     names = (dynamo.frontend_catalogue,) if dynamo.frontend_catalogue else ()
     yield from unchecked("dynamo.frontend_catalogue", names, dynamo.frontend_args)
+    if dynamo.router_mode is not None:
+        mode = {"router_mode": dynamo.router_mode}
+        yield from given("dynamo", mode, catalogue(names), "dynamo.frontend_words", [])
     processor = {flags.canonical(name): value for name, value in dynamo.frontend_args.items()}
     plain = processor.get("chat_processor") in (None, "dynamo")
     reserved = ["http_host", "http_port", "router_mode"]

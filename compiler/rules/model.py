@@ -104,7 +104,7 @@ def memory(config: Config, placement: Placement) -> Iterable[Problem]:
         need = count * _bytes_per_weight(config, role) / split / 1e9
         key, tp = f"{name}.tensor_parallel_size", role.tensor_parallel_size
         shown = f"about {need:.1f} GB of weights per GPU, {gpu.kind or 'the GPU'} has {available:g} GB"
-        if need > available:
+        if need > available and not config.model.num_experts:
             yield error("memory", key, tp, shown, f"raise {name} TP or PP, or use a quantised model")
         elif need > MOST_USED * available:
             yield warning(

@@ -45,6 +45,9 @@ def engine(config: Config, placement: Placement) -> Iterable[Problem]:
     if config.engine not in offered:
         reason = f"backend '{config.backend.name}' has no engine '{config.engine}'"
         yield error("engine", "engine", config.engine, reason, f"it offers {', '.join(offered)}")
+    if config.dynamo.discovery == "kubernetes" and config.system.kind != "kubernetes":
+        reason = f"system '{config.system.name}' is no Kubernetes cluster"
+        yield error("engine", "dynamo.discovery", "kubernetes", reason, "use file or etcd")
     if config.engine == "real" and config.model.synthetic:
         reason = f"model '{config.model.id}' has no weights, a real engine cannot serve it"
         yield error("engine", "engine", config.engine, reason, "use model=qwen3-0.6b, or engine=mocker")
@@ -166,7 +169,7 @@ def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
     frontend, service = {"host": "x", "port": "1"}, {"host": "x", "port": "1"}
     dynamo, bench = (
         config.dynamo,
-        {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x"},
+        {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x", "revision": "x"},
     )
     lists = [
         ("dynamo.frontend_command", dynamo.frontend_command, frontend),
@@ -185,7 +188,17 @@ def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
 
 
 def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Iterable[Problem]:
-    names = ["model", "served_model", "role", "worker", "host", "head_host", "num_nodes", "node_rank"]
+    names = [
+        "model",
+        "served_model",
+        "role",
+        "worker",
+        "host",
+        "head_host",
+        "num_nodes",
+        "node_rank",
+        "revision",
+    ]
     names += ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"]
     place = f"backend.engines.{config.engine}"
     for worker in {worker.role: worker for worker in placement.workers}.values():

@@ -41,6 +41,17 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
                 reason,
                 f"set {name}.num_nodes={span} or a multiple",
             )
+        chosen = config.backend.engines.get(config.engine)
+        if role.data_parallel_size > 1 and chosen is not None and not chosen.data_parallel_over_nodes:
+            reason = f"servix does not know how {config.backend.name} spreads data parallel ranks over nodes"
+            key = f"{name}.data_parallel_size"
+            yield error(
+                "worker-larger-than-node",
+                key,
+                role.data_parallel_size,
+                reason,
+                f"set {key}=1, and use more workers",
+            )
         if role.workers_per_node > 1:
             reason = f"{_a(name)} worker spans {span} nodes, so a node cannot hold several"
             key = f"{name}.workers_per_node"

@@ -63,7 +63,9 @@ def load(config: Config, placement: Placement) -> Iterable[Problem]:
             yield error("load", key, requests, reason, f"set {tool}.request_count=...")
         if _is_count(requests) and _is_count(concurrency) and int(requests or 0) < int(concurrency or 0):
             reason = f"fewer requests than the {concurrency} kept in flight"
-            yield error("load", where["request_count"], requests, reason, f"at least {concurrency}")
+            # A rate paces the load by itself; the concurrency is only its ceiling then.
+            tell = error if arguments.get("request_rate") is None else warning
+            yield tell("load", where["request_count"], requests, reason, f"at least {concurrency}")
 
 
 def _is_whole(value: object) -> bool:
