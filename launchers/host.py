@@ -202,6 +202,21 @@ def _missing_model(command: Command) -> Problem | None:
     return None
 
 
+def resolved_revision(deployment: Deployment, environment: Mapping[str, str]) -> str | None:
+    """Commit of the served hub model in the cache of this machine; null for a model that is not in it."""
+    worker = next((process for process in deployment.processes if process.worker is not None), None)
+    if worker is None:
+        return None
+    env = {**environment, **worker.env}
+    cache = env.get("HF_HUB_CACHE") or f"{env.get('HF_HOME', '~/.cache/huggingface')}/hub"
+    folder = Path(cache).expanduser() / f"models--{deployment.model.replace('/', '--')}" / "refs"
+    pinned = worker.argv[worker.argv.index("--revision") + 1] if "--revision" in worker.argv[:-1] else "main"
+    try:
+        return (folder / pinned).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _has_module(name: str) -> bool:
     """Whether a module is there, without running any of its packages."""
     path: Sequence[str] | None = None

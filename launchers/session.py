@@ -22,7 +22,7 @@ from compiler.errors import format_problem
 from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
 from launchers.attempt import Measured, reasons_of
-from launchers.host import preflight, versions
+from launchers.host import preflight, resolved_revision, versions
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.stack import Claim, Job, Stack, become_ready, new_run, rounded
@@ -213,6 +213,10 @@ def _ran(deployment: Deployment) -> Mapping[str, Any]:
         "versions": versions(),
         "hosts": [socket.gethostname()],
         "gpus": {"kind": deployment.gpu, "count": deployment.gpus, "engine": deployment.engine},
+        "model": {
+            "id": deployment.model,
+            "revision": resolved_revision(deployment, os.environ),
+        },
         "images": sorted({process.image for process in deployment.processes if process.image}),
     }
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import plans
 import pytest
 
 from compiler.errors import format_problem
@@ -22,7 +23,7 @@ from compiler.sweep import Group
 from launchers import local, session
 from launchers.display import Display
 from launchers.events import EventLog
-from launchers.host import Host, claimed, preflight
+from launchers.host import Host, claimed, preflight, resolved_revision
 from launchers.results.result import Result
 from launchers.store import Store
 from tests.fakes.processes import FOLDER, alive, wait_until
@@ -493,3 +494,12 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_lines() -> None:
         assert "4711" in text
         assert ("\x1b[" in text) == stream.isatty()
         assert "phase main: load starts (concurrency 4, requests 20)" in text
+
+
+def test_the_revision_of_a_hub_model_is_what_the_cache_holds(tmp_path: Path) -> None:
+    served = plans.one_prefill_one_decode().deployments[0]
+    refs = tmp_path / "hub" / f"models--{served.model.replace('/', '--')}" / "refs"
+    assert resolved_revision(served, {"HF_HOME": str(tmp_path)}) is None
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("0123abcd\n")
+    assert resolved_revision(served, {"HF_HOME": str(tmp_path)}) == "0123abcd"
