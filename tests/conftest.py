@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import pytest
 
 LATIN_1 = "latin-1:"
 """Start of a file's text that is to be written as Latin-1, so that it is no UTF-8."""
+
+
+# A shell that starts the tests in the background makes them, and all they start, ignore Ctrl-C; some test it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import plans
 import pytest
 
 from compiler.errors import format_problem
@@ -497,7 +496,11 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_lines() -> None:
 
 
 def test_the_revision_of_a_hub_model_is_what_the_cache_holds(tmp_path: Path) -> None:
-    served = plans.one_prefill_one_decode().deployments[0]
+    from plans import (
+        one_prefill_one_decode,
+    )  # here: the commands above import this file without the tests on their path
+
+    served = one_prefill_one_decode().deployments[0]
     refs = tmp_path / "hub" / f"models--{served.model.replace('/', '--')}" / "refs"
     assert resolved_revision(served, {"HF_HOME": str(tmp_path)}) is None
     refs.mkdir(parents=True)
