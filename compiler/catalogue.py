@@ -7,6 +7,7 @@ Never does: reading a file twice in a process, or one that nobody named; judging
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from compiler.flags import canonical
 
 FOLDER = Path(__file__).resolve().parent.parent / "catalogues"
 SCHEMA = "servix.catalogue/1"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 Kind = Literal["int", "float", "text", "flag", "list", "json"]
 
 
@@ -70,7 +72,7 @@ class Catalogue:
 
 @cache
 def catalogue(names: tuple[str, ...], folder: Path = FOLDER) -> Catalogue:
-    """The catalogues of these names as one; ValueError for a file of another schema."""
+    """The catalogues of these names as one."""
     flags: dict[str, Flag] = {}
     missing = []
     for name in names:
@@ -84,14 +86,16 @@ def catalogue(names: tuple[str, ...], folder: Path = FOLDER) -> Catalogue:
 
 @cache
 def _read(name: str, folder: Path) -> Mapping[str, Flag] | None:
-    """Spelling -> flag of one file, null where there is none."""
+    """Spelling -> flag of one file; null where there is none, or one that is no catalogue."""
+    if not _NAME.match(name):
+        return None
     path = folder / f"{name}.json"
     try:
         data = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"{path}: schema is {data['schema']!r}, not {SCHEMA!r}")
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        return None
     flags: dict[str, Flag] = {}
     for key, entry in data["flags"].items():
         flag = _flag(key, entry)

@@ -26,7 +26,7 @@ def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
         chain.append(cause)
     files = list(files)
     for told in reversed(chain):
-        for known in (_yaml, _not_utf8, _single_value, _missing_option, _boolean_option, _no_package):
+        for known in (_yaml, _not_utf8, _without_end, _single_value, _missing_option, _boolean_option, _no_package):
             if (problem := known(told, files)) is not None:
                 return problem
     worded = next((link for link in reversed(chain) if str(link).strip()), exception)
@@ -53,6 +53,13 @@ def _not_utf8(exception: BaseException, files: list[Path]) -> Problem | None:
         return None
     problem = error("yaml", "", NOTHING, f"is not UTF-8 text (byte {exception.start})", "save it as UTF-8")
     return next((problem.at(shown(path)) for path in files if not _is_utf8(path)), problem)
+
+
+def _without_end(exception: BaseException, _: list[Path]) -> Problem | None:
+    if not isinstance(exception, RecursionError):
+        return None
+    reason = "files name each other in their defaults, or a value is nested too deep"
+    return error("yaml", "", NOTHING, reason, "mend the file of the option")
 
 
 def _single_value(exception: BaseException, files: list[Path]) -> Problem | None:

@@ -16,17 +16,22 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from compiler import hostlist
+from compiler.errors import LONGEST_NUMBER
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 WHOLE_NUMBER = re.compile(r"[+-]?\d+\Z")
+MOST_DIGITS = 100
 HIGHEST_PORT = 65535
+UNFIT = re.compile("[\0\ud800-\udfff]")
+"""Characters that no process can be given; half a surrogate pair stands for a byte that is no UTF-8."""
+_NO_TEXT = "cannot hold a NUL character, or bytes that are not UTF-8"
 
 
 def whole_number(value: object) -> object:
     """Whole numbers and text of digits pass; booleans, fractions and other text are refused by name."""
     if isinstance(value, bool):
         raise ValueError("should be a whole number, not a boolean")
-    if isinstance(value, str) and WHOLE_NUMBER.match(value):
+    if isinstance(value, str) and WHOLE_NUMBER.match(value) and len(value) < MOST_DIGITS:
         return int(value)
     if not isinstance(value, int):
         raise ValueError("should be a whole number")
@@ -44,12 +49,12 @@ def environment_text(value: object) -> object:
     """Text and numbers become text; YAML booleans are refused, since `on` and `true` lose their spelling."""
     if isinstance(value, bool):
         raise ValueError("environment values are text or numbers, not YAML booleans; quote the word")
-    if isinstance(value, int | float):
+    if isinstance(value, float) or (isinstance(value, int) and not _unfit(value)):
         return str(value)
     if not isinstance(value, str):
         raise ValueError("environment values are text or numbers")
-    if "\0" in value:
-        raise ValueError("an environment value cannot hold a NUL character")
+    if UNFIT.search(value):
+        raise ValueError(f"an environment value {_NO_TEXT}")
     return value
 
 
@@ -86,21 +91,41 @@ def gpu_indices(value: object) -> object:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def plain_numbers(value: dict[str, Any]) -> dict[str, Any]:
-    """Not-a-number and infinity have no JSON form, so they could be neither hashed nor recorded."""
+def plain_values(value: dict[str, Any]) -> dict[str, Any]:
+    """Only what JSON and a command line can hold: the rest could be neither hashed, recorded nor passed on."""
     for path, item in leaves(value):
-        if isinstance(item, float) and not math.isfinite(item):
+        reason = _unfit(item)
+        if reason:
+            # pydantic writes what is in here as text, which not every number has.
+            leaf = "0x..." if isinstance(item, int) else _encodable(str(item))
             raise PydanticCustomError(
-                "not_finite", "should be a finite number", {"path": path, "leaf": str(item)}
+                "unfit", "{reason}", {"reason": reason, "path": _encodable(path), "leaf": leaf}
             )
     return value
 
 
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _unfit(item: Any) -> str:
+    """What is wrong with a value at the end of a tree ("" when nothing is)."""
+    if isinstance(item, str):
+        return _NO_TEXT if UNFIT.search(item) else ""
+    if isinstance(item, int):
+        return "is a number of too many digits" if item.bit_length() > LONGEST_NUMBER else ""
+    if isinstance(item, float):
+        return "" if math.isfinite(item) else "should be a finite number"
+    return "" if item is None else "should be text, a number, a list or a mapping"
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Values at the ends of a tree of mappings and lists, with their dotted paths."""
+    """Keys, and values at the ends, of a tree of mappings and lists, with their dotted paths."""
     if isinstance(value, Mapping | list):
         for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from leaves(item, f"{path}.{name}" if path else str(name))
+            inner = f"{path}.{name!s}" if path else str(name)
+            yield inner, name
+            yield from leaves(item, inner)
     else:
         yield path, value
 
@@ -112,8 +137,9 @@ Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=F
 Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1, pattern=r"^[^\x00]*$")]
 Flag = Annotated[bool, Field(strict=True)]
+EnvName = Annotated[str, BeforeValidator(environment_name)]
 Env = dict[
-    Annotated[str, BeforeValidator(environment_name)],
+    EnvName,
     Annotated[str, BeforeValidator(environment_text, json_schema_input_type=str | int | float)],
 ]
 Argv = Annotated[list[Text], Field(min_length=1)]
@@ -125,5 +151,5 @@ Nodes = Annotated[list[Text], BeforeValidator(host_names, json_schema_input_type
 GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices, json_schema_input_type=list[int] | str | int)]
 """GPU indices: a list, or text such as "0,1"."""
 NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=10_000)]
-Arguments = Annotated[dict[str, Any], AfterValidator(plain_numbers)]
+Arguments = Annotated[dict[str, Any], AfterValidator(plain_values)]
 """Flags of a tool in snake_case: true is a bare flag, null is not passed, a list is several words."""

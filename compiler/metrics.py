@@ -7,6 +7,7 @@ tools/metrics.py. Never does: knowing how a tool's report is read; judging a num
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,20 +16,22 @@ from compiler.errors import nearest
 
 FOLDER = Path(__file__).resolve().parent.parent / "catalogues" / "metrics"
 SCHEMA = "servix.metrics/1"
+_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}\Z")
 ALONE = ""
 """Stands for "no statistic": the id of a scalar stands alone."""
 
 
 @cache
 def metrics(tool: str, release: str, folder: Path = FOLDER) -> Mapping[str, tuple[str, ...]] | None:
-    """Metric -> its statistics, null where the release has no list; ValueError for a file of another schema."""
-    path = folder / f"{tool}-{release}.json"
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # not there, or a release that is no file's name
+    """Metric -> its statistics, null where the release has no list."""
+    if not _RELEASE.match(release):
         return None
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"{path}: schema is {data['schema']!r}, not {SCHEMA!r}")
+    try:
+        data = json.loads((folder / f"{tool}-{release}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        return None
     return {name: tuple(statistics) for name, statistics in data["metrics"].items()}
 
 

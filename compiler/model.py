@@ -20,6 +20,7 @@ from compiler.kinds import (
     Argv,
     Count,
     Env,
+    EnvName,
     Flag,
     Fraction,
     GpuIds,
@@ -138,7 +139,7 @@ class WorkerPort:
         ]
     ) = 1
     """Ports one worker takes: a number, or the size that says how many."""
-    env: Text | None = None
+    env: EnvName | None = None
     """Environment variable that tells the worker its first port; null: arguments do (`{port.<name>}`)."""
     roles: list[Literal["prefill", "decode", "aggregated"]] | None = None
     """Roles that take such a port; null: all."""
@@ -281,7 +282,7 @@ class Bench:
     """Arguments that would contradict what the plan sets."""
     extra_args: Words = field(default_factory=list)
     env: Env = field(default_factory=dict)
-    unset_env: list[Text] = field(default_factory=list)
+    unset_env: list[EnvName] = field(default_factory=list)
     """Variables the tool must not inherit."""
     needs: list[Text] = field(default_factory=list)
     """Programs that must be there, beside the command itself."""

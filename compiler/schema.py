@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from compiler.errors import NOTHING, Problem, did_you_mean, error
+from compiler.errors import NOTHING, Problem, did_you_mean, error, shown
 from compiler.model import Config
 from compiler.renamed import PACKAGE_HINT, RENAMED
 
@@ -59,7 +59,7 @@ def _problem(detail: Any) -> Problem:
             or did_you_mean(str(location[-1]), _names_at(location[:-1]))
         )
         return error("unknown-key", key, value, "unknown key", hint)
-    if kind == "not_finite":
+    if kind == "unfit":
         return error("value", f"{key}.{context['path']}", context["leaf"], str(detail["msg"]))
     if kind == "missing":
         return error("missing", key, NOTHING, "has no value", f"set it: {key}=...")
@@ -95,7 +95,7 @@ def _reason(kind: str, detail: Mapping[str, Any], context: Mapping[str, Any]) ->
 
 def _hint(key: str, value: Any, kind: str) -> str:
     if kind == "string_type" and isinstance(value, bool | int | float):
-        return f"quote it: {key}='\"{str(value).lower() if isinstance(value, bool) else value}\"'"
+        return f"quote it: {key}='\"{shown(value)}\"'"
     return ""
 
 

@@ -87,7 +87,7 @@ class Composer:
         problems += [empty_sweep(override) for override in parsed if not grid[override.get_key_element()]]
         number = math.prod(map(len, grid.values()))
         if number > MOST_POINTS:
-            return [], [*problems, too_many(number)]
+            return [], [*problems, too_many(number, max(grid, key=lambda key: len(grid[key])))]
         return [tuple(point) for point in itertools.product(*grid.values())], problems
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -110,7 +110,9 @@ class Composer:
             base = self._base(selection)
         except COMPLAINTS as exception:
             told = self.complaint(exception)
-            told = told if told.origin else told.at(f"override '{' '.join(groups) or CONFIG_NAME}'")
+            if not told.origin:
+                # Nothing says which file it is: those of the options that were chosen.
+                told = told.at(f"override '{' '.join(groups) or CONFIG_NAME}'")
             return Composed(tuple(overrides), None, (*problems, told))
         if base.plain is not None and (made := set_plainly(base.plain, values, base.watched)) is not None:
             return Composed(tuple(overrides), made, tuple(problems))

@@ -65,7 +65,6 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
         # OmegaConf trips over values of a kind it does not expect, such as a mapping in place of null.
         raise ConfigCompositionException("a value of this kind does not fit here") from exception
     except RecursionError as exception:
-        reason = "files name each other in their defaults, or values are nested too deep"
-        raise ConfigCompositionException(reason) from exception
+        raise ConfigCompositionException("has no end") from exception
     simple = None if unresolved or watched is None else plain
     return Base(config, loader.merged, simple, watched or frozenset())

@@ -64,7 +64,7 @@ def _countable(override: Override) -> bool:
     return (stop - start) / step <= MOST_POINTS
 
 
-def too_many(number: int) -> Problem:
-    """All sweeps together. `number` is the product of their values."""
+def too_many(number: int, key: str) -> Problem:
+    """All sweeps together. `number` is the product of their values, `key` the one with most."""
     reason = f"the sweeps stand for {number} points, at most {MOST_POINTS} can be planned together"
-    return error("swept", "", NOTHING, reason, "split the command").at("the command")
+    return error("swept", key, NOTHING, reason, "split the command").at("the command")
