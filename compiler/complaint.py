@@ -26,7 +26,15 @@ def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
         chain.append(cause)
     files = list(files)
     for told in reversed(chain):
-        for known in (_yaml, _not_utf8, _without_end, _single_value, _missing_option, _boolean_option, _no_package):
+        for known in (
+            _yaml,
+            _not_utf8,
+            _without_end,
+            _single_value,
+            _missing_option,
+            _boolean_option,
+            _no_package,
+        ):
             if (problem := known(told, files)) is not None:
                 return problem
     worded = next((link for link in reversed(chain) if str(link).strip()), exception)
