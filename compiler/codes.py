@@ -104,8 +104,8 @@ PAGES: tuple[Page, ...] = (
     Page(
         "warm-cache",
         "points on one stack do not warm each other's prefix cache",
-        "give each point a seed of its own, e.g. aiperf.random_seed='${aiperf.concurrency}', or turn the cache off",
-        ("aiperf.concurrency=2,4",),
+        "give each point a seed of its own with random_seed=auto, use isolation=restart, or turn the cache off",
+        ("aiperf.concurrency=2,4", "aiperf.random_seed=7"),
     ),
     # Sizes and GPUs
     Page(

@@ -35,7 +35,7 @@ _DEPLOYMENT_OUT = (
 _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
-_WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint")
+_WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint", "isolation")
 _PHASE_OUT = ("timeout_s", "artifact_dir")
 
 
@@ -52,6 +52,8 @@ def point_digest(deployment: str, workload: Workload) -> str:
     """Digest of a point: its deployment's digest and its workload."""
     data = _data(workload, _WORKLOAD_OUT)
     data["phases"] = [_data(phase, _PHASE_OUT) for phase in workload.phases]
+    if workload.isolation != "shared":
+        data["isolation"] = workload.isolation
     return digest({"kind": "point", "deployment": deployment, **data})
 
 

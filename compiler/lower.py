@@ -319,6 +319,7 @@ def _workload(config: Config, placement: Placement) -> Workload:
         max_error_rate=config.validity.max_error_rate,
         output_length_tolerance=config.validity.output_length_tolerance,
         trial=config.trial,
+        isolation=config.isolation,
     )
 
 

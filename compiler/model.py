@@ -45,6 +45,9 @@ ROLES_OF_TOPOLOGY: Mapping[str, tuple[str, ...]] = {
 Topology = Literal["separate", "shared", "aggregated"]
 Size = Literal["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"]
 
+OWN_SEED = "auto"
+"""As a random seed: one that the point has for itself."""
+
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -349,7 +352,7 @@ class Launch:
     stop_timeout_s: Positive = 10
     """Seconds between the signal that stops a process and KILL."""
     max_restarts: Whole = 1
-    """Fresh starts of a stack that died while points of it are still to be measured."""
+    """Fresh starts of a stack that died, or no longer answered, while a sweep was measured on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +402,8 @@ class Config:
     gates: list[Text] = field(default_factory=list)
     baseline: Text | None = None
     trial: Whole = 1
+    isolation: Literal["shared", "restart"] = "shared"
+    """`restart`: a fresh stack for every point; `shared`: points share one where they can."""
     launch: Launch
 
     @property

@@ -6,13 +6,17 @@ Never does: refusing anything. What does not fit is left as it is, for `check` t
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from compiler.model import Config, Role
+from compiler.model import OWN_SEED, Config, Role
 
 
 def normalise(config: Config) -> Config:
-    """The configuration with the allocation, the roles' node counts and the tokenizer filled in."""
+    """The configuration with the allocation, the roles' node counts, the tokenizer and random seeds filled in."""
     allocation = config.num_nodes or (len(config.nodes) if config.nodes else None)
     shares_all = config.topology != "separate"
     filled = {
@@ -30,7 +34,7 @@ def normalise(config: Config) -> Config:
         aggregated=filled["aggregated"],
         model=replace(config.model, tokenizer=config.model.tokenizer or config.model.source),
     )
-    return replace(config, num_nodes=allocation or _derived(config))
+    return _seeded(replace(config, num_nodes=allocation or _derived(config)))
 
 
 def _role(role: Role, allocation: int | None) -> Role:
@@ -42,3 +46,32 @@ def _derived(config: Config) -> int:
     """Nodes needed by the roles: their sum when they are separate, else the larger one."""
     numbers = [role.num_nodes or 1 for role in config.roles.values()]
     return sum(numbers) if config.topology == "separate" else max(numbers)
+
+
+def _seeded(config: Config) -> Config:
+    """With a seed of its own for each round that wants one, so that no round asks what an earlier one has cached.
+
+    It comes from what is asked, and not from where: the same load asks the same of every deployment.
+    """
+    rounds = [config.phase_arguments(phase) for phase in config.phases] or [config.arguments]
+    if all(arguments.get("random_seed") != OWN_SEED for arguments in rounds):
+        return config
+    seeds = [_seed(config, index, arguments) for index, arguments in enumerate(rounds)]
+    phases = [
+        {**phase, "random_seed": seed}
+        if config.phase_arguments(phase).get("random_seed") == OWN_SEED
+        else phase
+        for phase, seed in zip(config.phases, seeds, strict=False)
+    ]
+    base = config.arguments
+    if base.get("random_seed") == OWN_SEED:
+        base = {**base, "random_seed": seeds[0]}
+    changed: dict[str, Any] = {config.bench.name: base, "phases": phases}
+    return replace(config, **changed)
+
+
+def _seed(config: Config, index: int, arguments: Mapping[str, Any]) -> int:
+    """31 bits of a hash of one round: its place, its arguments and the trial."""
+    asked = [config.bench.name, config.trial, index, {**arguments, "random_seed": None}]
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4]) >> 1

@@ -173,6 +173,8 @@ class Workload:
     """Largest valid share of failed requests, 0 to 1."""
     output_length_tolerance: float | None
     trial: int
+    isolation: Literal["shared", "restart"] = "shared"
+    """`restart`: measured on a fresh stack that nothing else is measured on."""
 
 
 @dataclass(frozen=True, slots=True)

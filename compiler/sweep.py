@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.errors import NOTHING, Problem, warning
+from compiler.model import OWN_SEED
 from compiler.plan import Deployment, Plan, Point
 
 
@@ -46,15 +47,14 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
         return
     seen.add(point.digest)
     tool, seed = point.workload.tool, _seed(point.config, point.workload.tool)
-    if seed is None or _caching_off(point.config):
+    if seed in (None, OWN_SEED) or _caching_off(point.config) or point.config.get("isolation") == "restart":
         return
     first = loads.setdefault((point.deployment, seed), point.digest)
-    own = f"{tool}.random_seed='${{{tool}.concurrency}}'"
     if first != point.digest:
         reason = (
             "points on one stack ask with the same seed, so the first warms the prefix cache for the others"
         )
-        hint = f"give each a seed of its own, e.g. {own}, or turn the cache off in args"
+        hint = f"give each a seed of its own with {tool}.random_seed=auto, or use isolation=restart"
         yield warning("warm-cache", f"{tool}.random_seed", seed, reason, hint)
     if len(point.workload.phases) > 1 and not _phases_seeded(point.config):
         reason = "phases ask with the same seed, so the first warms the prefix cache for the others"

@@ -29,6 +29,8 @@ class Measured:
     """What is wrong beyond the verdicts of its phases."""
     status: VerdictStatus = "failed"
     """How bad that is."""
+    lost: tuple[str, ...] = ()
+    """Why nothing more can be measured on this stack; empty when it is fine."""
 
 
 async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt) -> Measured:
@@ -52,8 +54,14 @@ async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt)
         reasons = [reason for reason in reasons_of(problem) if reason not in told]
         if phases and (rest := workload.phases[len(phases) :]):
             reasons.append(_not_run(rest))
-        return Measured(tuple(phases), tuple(reasons))
+        return Measured(tuple(phases), tuple(reasons), lost=_lost(stack, problem))
     return Measured(tuple(phases))
+
+
+def _lost(stack: Stack, problem: Died | NotReady) -> tuple[str, ...]:
+    """A stack that does not answer is as bad as one that died. A load generator that cannot start is no such thing."""
+    alive = isinstance(problem, Died) and stack.supervisor.died is None
+    return () if alive else reasons_of(problem)
 
 
 async def _phase(
@@ -107,6 +115,8 @@ async def _between(
         try:
             await _healthy(job, stack, workload)
         except NotReady as problem:
+            if not workload.continue_on_failure:
+                raise
             return (str(problem),)
     return ()
 

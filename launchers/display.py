@@ -105,7 +105,16 @@ _STATES: Mapping[str, Callable[[Event], str]] = {
     "process_exit": lambda event: "exited" if event["code"] == 0 else f"exit {event['code']}",
 }
 
-LASTING = frozenset({"deployment_ready", "phase_end", "measurement", "deployment_failed", "deployment_stop"})
+LASTING = frozenset(
+    {
+        "deployment_ready",
+        "phase_end",
+        "measurement",
+        "deployment_failed",
+        "deployment_restart",
+        "deployment_stop",
+    }
+)
 """Events that stay on a terminal above the table."""
 
 
@@ -147,6 +156,9 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
     "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
     "deployment_failed": _failed,
+    "deployment_restart": lambda e: (
+        f"restarting the deployment ({e['restart']} of at most {e['most']} restarts)"
+    ),
     "deployment_stopping": lambda _: "stopping",
     "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
     "point_start": lambda e: f"point {e['point']}: attempt {e['attempt']}",

@@ -4,8 +4,9 @@ Takes a deployment, the points that are measured on it, the store, and a machine
 Never does: choosing what runs (the plan says it); believing a load generator's exit code; writing a result for a
 point that was interrupted.
 
-A point whose stack died is failed, with the culprit named; the points after it are measured on a fresh stack, of
-which there are at most `max_restarts`. A stack that never becomes ready fails every point that is left.
+In a sweep, a point whose stack died or turned unhealthy is measured again, once, on a fresh stack, and the points
+after it go on there; a stack is restarted at most `max_restarts` times. A stack that never becomes ready fails every
+point that is left.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,12 +30,65 @@ from launchers.stack import Claim, Job, Stack, become_ready, new_run, rounded
 from launchers.store import Store
 from launchers.supervise import Died, Supervisor, Tell
 
+MOST_HITS = 2
+"""Stacks that one point may take with it."""
+
+Choose = Callable[[Sequence[Result]], Point | None]
+"""What to measure next, given every result so far; null: nothing."""
+
+
+class Agenda:
+    """The points of a session: which is next, and what came of those before."""
+
+    def __init__(self, points: Sequence[Point], choose: Choose | None) -> None:
+        self.size = len(points)
+        self.results: list[Result] = []
+        self.current: Point | None = None
+        """The point to measure now; null: none is left."""
+        self.hits: tuple[str, ...] = ()
+        """Why the attempts before at the current point do not count."""
+        self._waiting = list(points)
+        self._choose = choose
+        self._go_on()
+
+    def done(self, result: Result) -> None:
+        """The current point has come to this."""
+        self.results.append(result)
+        self.hits = ()
+        self._go_on()
+
+    def hit(self, result: Result) -> None:
+        """The current point lost its stack: it is measured again, unless it has taken enough of them with it."""
+        if len(self.hits) + 1 >= MOST_HITS:
+            self.done(result)
+            return
+        reason = result.verdict.reasons[0].splitlines()[0] if result.verdict.reasons else "it failed"
+        self.hits = (*self.hits, f"measured again: attempt {result.attempt} failed: {reason}")
+
+    def replace(self, known: Result, better: Result) -> None:
+        """The same result, told more of."""
+        self.results = [better if result is known else result for result in self.results]
+
+    @property
+    def left(self) -> list[Point]:
+        """Points that nothing came of yet."""
+        if self._choose is not None:
+            return [self.current] if self.current is not None else []
+        return [*([self.current] if self.current is not None else []), *self._waiting]
+
+    def _go_on(self) -> None:
+        if self._choose is not None:
+            self.current = self._choose(self.results)
+        else:
+            self.current = self._waiting.pop(0) if self._waiting else None
+
 
 @dataclass(slots=True)
 class Outcome:
     """What one start of the stack came to."""
 
-    results: list[Result]
+    measured: list[tuple[Point, Result]] = field(default_factory=list)
+    """Attempts in order, those that lost the stack included."""
     reasons: tuple[str, ...] = ()
     """Why points are left; empty when none is."""
     was_ready: bool = False
@@ -43,47 +97,67 @@ class Outcome:
 
 
 async def realise(
-    deployment: Deployment, points: Sequence[Point], store: Store, claim: Claim, tell: Tell
+    deployment: Deployment,
+    points: Sequence[Point],
+    store: Store,
+    claim: Claim,
+    tell: Tell,
+    choose: Choose | None = None,
 ) -> list[Result]:
     """A result for each point, in order; each is in the store as soon as it is known.
 
-    When cancelled, everything is stopped first, and the point that was being measured has no result. Raises
-    StoreError, and `supervise.Left` when the kernel does not let a process go.
+    With `choose`, which of the points are measured depends on the results; it is asked before each. When cancelled,
+    everything is stopped first, and the point that was being measured has no result. Raises StoreError, and
+    `supervise.Left` when the kernel does not let a process go.
     """
-    job, waiting, results = Job(deployment, store, claim, tell), list(points), list[Result]()
-    reasons: tuple[str, ...] = ()
-    for _ in range(1 + deployment.max_restarts):
-        outcome = await _one_start(job, waiting)
-        results += outcome.results
-        waiting, reasons = waiting[len(outcome.results) :], outcome.reasons
-        if not waiting or not outcome.was_ready:
-            break
+    job, agenda = Job(deployment, store, claim, tell), Agenda(points, choose)
+    # Who asks for one point is told at once what killed its stack.
+    restarts = deployment.max_restarts if agenda.size > 1 else 0
+    lost = 0
+    while agenda.current is not None:
+        outcome = await _one_start(job, agenda, lost < restarts)
+        lost += bool(outcome.reasons)
+        if outcome.reasons and agenda.current is not None:
+            if not outcome.was_ready or lost > restarts:
+                _give_up(job, agenda, outcome, lost)
+                break
+            tell("deployment_restart", deployment=deployment.name, restart=lost, most=restarts)
+    return agenda.results
+
+
+def _give_up(job: Job, agenda: Agenda, outcome: Outcome, lost: int) -> None:
+    """Every point that is left fails, for the reasons that ended the stack."""
+    reasons, left = outcome.reasons, agenda.left
+    if outcome.was_ready:
         # Said again by every point that could not be measured any more.
-        reasons = (f"not measured: the stack died {1 + deployment.max_restarts} times", *reasons)
-    return results + [
-        _unmeasured(job, point, reasons, outcome.durations_s, len(waiting)) for point in waiting
-    ]
+        reasons = (f"not measured: the stack was lost {'once' if lost == 1 else f'{lost} times'}", *reasons)
+    for point in left:
+        agenda.results.append(_unmeasured(job, point, reasons, outcome.durations_s, len(left)))
 
 
-async def _one_start(job: Job, points: Sequence[Point]) -> Outcome:
-    """Starts the stack once and measures points until it dies or all are measured."""
-    results_dir, outcome = new_run(job), Outcome([])
+async def _one_start(job: Job, agenda: Agenda, again: bool) -> Outcome:
+    """Starts the stack once and measures points until it is lost or all are measured.
+
+    `again`: a point that loses its stack stays on the agenda.
+    """
+    results_dir, outcome = new_run(job), Outcome()
     with job.claim() as host:
-        workloads = [point.workload for point in points if point.workload]
+        workloads = [point.workload for point in agenda.left if point.workload]
         if problems := preflight(job.deployment, workloads, host):
-            return Outcome([], tuple(format_problem(problem) for problem in problems))
+            outcome.reasons = tuple(format_problem(problem) for problem in problems)
+            return outcome
         async with Supervisor(job.tell, host.tmp_dir) as supervisor:
             stack = Stack(host, results_dir, supervisor)
             job.tell("deployment_start", deployment=job.deployment.name, run=results_dir.name)
             try:
-                await _serve(job, stack, points, outcome)
+                await _serve(job, stack, agenda, outcome, again)
             finally:
                 # Also when cancelled: points that are finished keep what they cost.
-                await _stopped(job, stack, points, outcome)
+                await _stopped(job, stack, agenda, outcome)
     return outcome
 
 
-async def _stopped(job: Job, stack: Stack, points: Sequence[Point], outcome: Outcome) -> None:
+async def _stopped(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome) -> None:
     """Stops the stack, then writes the results once more, each with its share of what starting and stopping took."""
     started = time.monotonic()
     job.tell("deployment_stopping")
@@ -92,15 +166,17 @@ async def _stopped(job: Job, stack: Stack, points: Sequence[Point], outcome: Out
     finally:
         stop_s = time.monotonic() - started
         job.tell("deployment_stop", run=stack.results_dir.name, duration_s=round(stop_s, 3))
-        sharing = len(outcome.results)
-        outcome.results = [_with_costs(job, result, stop_s, sharing) for result in outcome.results]
-        if not outcome.results:
+        sharing = len(outcome.measured)
+        if not outcome.measured:
             outcome.durations_s = {**stack.durations_s, "stop": stop_s}
-        for point, result in zip(points, outcome.results, strict=False):
-            job.store.write_result(job.deployment, point, result)
+        for point, result in outcome.measured:
+            costly = _with_costs(job, result, stop_s, sharing)
+            agenda.replace(result, costly)
+            job.store.write_result(job.deployment, point, costly)
 
 
-async def _serve(job: Job, stack: Stack, points: Sequence[Point], outcome: Outcome) -> None:
+async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again: bool) -> None:
+    """Measures points until none is left, the stack is lost, or the next one wants a stack of its own."""
     try:
         await become_ready(job, stack)
     except (Died, NotReady) as problem:
@@ -108,17 +184,38 @@ async def _serve(job: Job, stack: Stack, points: Sequence[Point], outcome: Outco
         job.tell("deployment_failed", reasons=outcome.reasons)
         return
     outcome.was_ready = True
-    for point in points:
-        if stack.supervisor.died is None:
-            outcome.results.append(await _point(job, stack, point, len(points)))
+    while (point := agenda.current) is not None:
+        alone = _workload(point).isolation == "restart"
+        if alone and outcome.measured:
+            return
         if stack.supervisor.died is not None:
             outcome.reasons = stack.supervisor.died.reasons
+        else:
+            outcome.reasons = await _next(job, stack, agenda, point, outcome, again)
+        if outcome.reasons:
             job.tell("deployment_failed", reasons=outcome.reasons)
-            break
+        if outcome.reasons or alone:
+            return
 
 
-async def _point(job: Job, stack: Stack, point: Point, sharing: int) -> Result:
-    """One new attempt at a point, its result written: until the stack has stopped, as one of `sharing` points."""
+async def _next(
+    job: Job, stack: Stack, agenda: Agenda, point: Point, outcome: Outcome, again: bool
+) -> tuple[str, ...]:
+    """Measures the current point; gives why the stack is lost, or nothing."""
+    caches = "kept" if outcome.measured else "fresh"
+    result, lost = await _point(job, stack, agenda, point, caches)
+    outcome.measured.append((point, result))
+    if lost and again:
+        agenda.hit(result)
+    else:
+        agenda.done(result)
+    return lost
+
+
+async def _point(
+    job: Job, stack: Stack, agenda: Agenda, point: Point, caches: str
+) -> tuple[Result, tuple[str, ...]]:
+    """One new attempt at a point, its result written; and why the stack is lost, or nothing."""
     attempt = job.store.new_attempt(job.deployment, point)
     attempt = replace(attempt, folder=attempt.folder.resolve())
     (attempt.folder / "deployment").symlink_to(os.path.relpath(stack.results_dir, attempt.folder))
@@ -133,7 +230,8 @@ async def _point(job: Job, stack: Stack, point: Point, sharing: int) -> Result:
         {**stack.durations_s, "phases": time.monotonic() - begun},
         started_at,
     )
-    result = _with_costs(job, result, 0.0, sharing)
+    result = replace(result, notes=agenda.hits, ran={**result.ran, "caches": caches})
+    result = _with_costs(job, result, 0.0, agenda.size)
     job.store.write_result(job.deployment, point, result)
     job.tell(
         "measurement",
@@ -143,7 +241,7 @@ async def _point(job: Job, stack: Stack, point: Point, sharing: int) -> Result:
         reasons=result.verdict.reasons,
         duration_s=round(time.monotonic() - begun, 3),
     )
-    return result
+    return result, measured.lost
 
 
 def _unmeasured(

@@ -17,8 +17,10 @@ from compiler.plan import Plan
 
 PLAN = plans.one_prefill_one_decode()
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+"""JSON has no other numbers: what is infinite is written as text."""
 data = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)),
+    st.one_of(st.none(), st.booleans(), st.integers(), FINITE, st.text(max_size=5)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
@@ -27,7 +29,7 @@ data = st.recursive(
 SCALARS: dict[Any, Any] = {
     str: st.text(max_size=8),
     int: st.integers(),
-    float: st.floats(allow_nan=False),
+    float: FINITE,
     bool: st.booleans(),
     Any: data,
 }

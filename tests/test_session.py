@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -238,16 +239,80 @@ def test_continue_on_failure_runs_the_other_phases(tmp_path: Path) -> None:
     assert results[0].verdict.status == "failed"
 
 
-def test_a_server_that_dies_is_named_and_the_other_points_get_a_fresh_stack(tmp_path: Path) -> None:
+def test_a_point_that_lost_its_stack_is_measured_again_on_a_fresh_one(tmp_path: Path) -> None:
     fatal = tmp_path / "die"
     stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
-    deadly = phase("main", "--takes", "20", "--touch", str(fatal))
-    deadly = replace(deadly, argv=(*deadly.argv[:-3], "1", *deadly.argv[-2:]))
+    hit = phase("main", "--takes", "1", "--touch", str(fatal), "--once", str(tmp_path / "once"))
+    results, events = realise(tmp_path, stack, point(1), point(2, hit), point(3))
+    assert [result.verdict.status for result in results] == ["valid"] * 3
+    assert [result.attempt for result in results] == [1, 2, 1]
+    assert results[1].notes == ("measured again: attempt 1 failed: decode-0 exited with code 3",)
+    assert (results[0].notes, results[2].notes) == ((), ())
+    assert count(events, "deployment_start") == 2
+    assert count(events, "deployment_restart") == 1
+    first = Result.from_json(
+        json.loads(next(tmp_path.glob("outputs/store/*/point-2*/attempts/1/result.json")).read_text())
+    )
+    assert first.verdict.reasons[0] == "decode-0 exited with code 3"
+    assert first.verdict.reasons[1].endswith("last words")
+
+
+def test_a_point_that_takes_every_stack_with_it_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(
+        frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"), max_restarts=3
+    )
+    deadly = phase("main", "--takes", "1", "--touch", str(fatal))
     results, events = realise(tmp_path, stack, point(1), point(2, deadly), point(3))
     assert [result.verdict.status for result in results] == ["valid", "failed", "valid"]
+    assert [result.attempt for result in results] == [1, 2, 1]
     assert results[1].verdict.reasons[0] == "decode-0 exited with code 3"
-    assert results[1].verdict.reasons[1].endswith("last words")
+    assert count(events, "deployment_start") == 3
+
+
+def test_who_asks_for_one_point_is_told_at_once(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
+    results, events = realise(tmp_path, stack, point(1, phase("main", "--takes", "1", "--touch", str(fatal))))
+    assert (results[0].verdict.status, results[0].attempt) == ("failed", 1)
+    assert count(events, "deployment_start") == 1
+
+
+def test_a_stack_that_no_longer_answers_is_restarted(tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    stack = deployment(frontend("--silent-if", str(silent)), process("decode-0", 1))
+    deaf = phase("main", "--takes", "0.2", "--touch", str(silent), "--once", str(tmp_path / "once"))
+    results, events = realise(
+        tmp_path, stack, point(1, deaf), point(2, between_timeout_s=0.5), point(3, between_timeout_s=0.5)
+    )
+    assert [result.verdict.status for result in results] == ["valid"] * 3
+    assert [result.attempt for result in results] == [1, 2, 1]
+    assert "not ready within between_phases.timeout_s" in results[1].notes[0]
     assert count(events, "deployment_start") == 2
+
+
+def test_isolation_gives_every_point_a_stack_of_its_own(tmp_path: Path) -> None:
+    alone = [point(number, isolation="restart") for number in (1, 2)]
+    results, events = realise(tmp_path, deployment(), point(0), *alone, point(3), point(4))
+    assert [result.verdict.status for result in results] == ["valid"] * 5
+    assert [result.ran["caches"] for result in results] == ["fresh", "fresh", "fresh", "fresh", "kept"]
+    assert count(events, "deployment_start") == 4
+    assert count(events, "deployment_restart") == 0
+
+
+def test_what_is_measured_next_may_depend_on_what_came_before(tmp_path: Path) -> None:
+    points = [point(number) for number in range(4)]
+
+    def choose(results: Sequence[Result]) -> Point | None:
+        return points[3 - 2 * len(results)] if len(results) < 2 else None
+
+    async def main() -> list[Result]:
+        with EventLog(tmp_path / "events.jsonl") as tell:
+            store = Store(tmp_path / "outputs")
+            return await session.realise(deployment(), points, store, partial(claimed, 2), tell, choose)
+
+    assert [result.point_name for result in asyncio.run(main())] == ["point-3", "point-1"]
+    assert (tmp_path / "events.jsonl").read_text().count("deployment_start") == 1
 
 
 def test_a_phase_that_a_death_cuts_short_is_kept_and_names_it(tmp_path: Path) -> None:
@@ -271,8 +336,8 @@ def test_restarts_are_bounded(tmp_path: Path) -> None:
     results, events = realise(tmp_path, stack, *(point(number, deadly) for number in range(4)))
     assert count(events, "deployment_start") == 2
     assert [result.verdict.reasons[0] for result in results] == [
-        *["frontend exited with code 0"] * 2,
-        *["not measured: the stack died 2 times"] * 2,
+        "frontend exited with code 0",
+        *["not measured: the stack was lost 2 times"] * 3,
     ]
 
 

@@ -120,7 +120,7 @@ def _line(row: Row) -> Line:
         settings="" if typed == row.point else typed,
         phase=row.phase,
         status=row.verdict.status,
-        reasons=row.verdict.reasons,
+        reasons=(*row.verdict.reasons, *row.notes),
         concurrency=concurrency(row),
         numbers=[metric(name)(row) for name in COLUMNS.values()],
         requests=requests(row),
@@ -132,7 +132,7 @@ def _deployments(results: Sequence[Result]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for result in results:
         tool = f"{result.tool} {result.tool_version}"
-        facts = {name: _text(value) for name, value in result.ran.items() if value}
+        facts = {name: _text(value) for name, value in result.ran.items() if value and name != "caches"}
         entry = {"name": result.deployment_name, "digest": result.deployment_digest}
         found.setdefault(result.deployment_digest, {**entry, "facts": {"load generator": tool, **facts}})
     return list(found.values())

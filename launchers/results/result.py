@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -116,6 +116,8 @@ class Result:
     finished_at: str
     config: Mapping[str, Any] = field(default_factory=dict)
     """The composed configuration, for provenance."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know though it forbids nothing: attempts that did not count."""
     schema: str = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -187,12 +189,12 @@ def _read_plain(wanted: Any, value: Any, place: str) -> Any:
         _expect(number and math.isfinite(value), value, place, "a finite number")
         return float(value)
     _expect(isinstance(value, dict), value, place, "a mapping")
-    hints = _hints(wanted)
-    names = list(hints)
-    missing, unknown = [n for n in names if n not in value], [k for k in value if k not in names]
+    hints, optional = _hints(wanted), _optional(wanted)
+    missing = [name for name in hints if name not in value and name not in optional]
+    unknown = [key for key in value if key not in hints]
     if missing or unknown:
         raise ResultError(f"{place}: missing keys {missing}, unknown keys {unknown}")
-    return wanted(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in names})
+    return wanted(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in value})
 
 
 @cache
@@ -200,6 +202,13 @@ def _hints(wanted: type) -> dict[str, Any]:
     """Field -> annotation. Reading a thousand results spends half its time here without the cache."""
     hints = get_type_hints(wanted)
     return {entry.name: hints[entry.name] for entry in fields(wanted)}
+
+
+@cache
+def _optional(wanted: type) -> frozenset[str]:
+    """Fields with a default: what a release before this one did not write."""
+    given = (MISSING, MISSING)
+    return frozenset(e.name for e in fields(wanted) if (e.default, e.default_factory) != given)
 
 
 def _expect(holds: bool, value: Any, place: str, wanted: str) -> Any:

@@ -33,6 +33,8 @@ class Row:
     verdict: Verdict
     result: Result
     measured: PhaseResult | None
+    notes: tuple[str, ...] = ()
+    """What is said of the point beside its verdict, in the first of its lines."""
 
 
 def table_rows(results: Iterable[Result]) -> list[Row]:
@@ -42,9 +44,10 @@ def table_rows(results: Iterable[Result]) -> list[Row]:
     for label, result in zip(labels(given), given, strict=True):
         lines = parts(result)
         several = len(lines) > 1
-        for phase in lines:
+        for index, phase in enumerate(lines):
             name = phase.name if phase and several else None
-            found.append(Row(label, name, row_verdict(result, phase), result, phase))
+            notes = result.notes if index == 0 else ()
+            found.append(Row(label, name, row_verdict(result, phase), result, phase, notes))
     return found
 
 
@@ -161,15 +164,15 @@ def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
 
 
 def _reasons(found: Sequence[Row], width: int) -> list[str]:
-    """Why rows are not valid, wrapped; the end of a log keeps its line breaks."""
+    """Why rows are not valid, and what is noted of others, wrapped; the end of a log keeps its line breaks."""
     lines: list[str] = []
     for row in found:
         told = list(row.verdict.reasons)
         if len(told) > MOST_REASONS:
             told[MOST_REASONS:] = [f"and {len(told) - MOST_REASONS} more reasons"]
-        if told:
+        if told or row.notes:
             lines += ["", clipped(f"{_name(row)}: {row.verdict.status}", width)]
-        for reason in told:
+        for reason in [*told, *row.notes]:
             first, *log = reason.splitlines() or [""]
             lines += textwrap.wrap(first, width, initial_indent="  ", subsequent_indent="    ")
             for line in log:

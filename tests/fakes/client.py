@@ -14,9 +14,13 @@ def main() -> int:
     parser.add_argument("--takes", type=float, default=0)
     parser.add_argument("--code", type=int, default=0)
     parser.add_argument("--touch", type=Path, help="make this file half-way")
+    parser.add_argument("--once", type=Path, help="of several with the same file only the first touches")
     options = parser.parse_args()
+    first = options.once is None or not options.once.exists()
+    if options.once:
+        options.once.touch()
     time.sleep(options.takes / 2)
-    if options.touch:
+    if options.touch and first:
         options.touch.touch()
     time.sleep(options.takes / 2)
     if options.report:

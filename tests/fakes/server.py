@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slow", type=float, default=0, help="seconds before it listens")
     parser.add_argument("--die-after", type=float, help="exit after so many seconds")
     parser.add_argument("--die-if", type=Path, help="exit as soon as this file is there; it is taken away")
+    parser.add_argument("--silent-if", type=Path, help="completions are 503 as soon as this file is there")
     parser.add_argument("--code", type=int, default=0, help="exit code of that")
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--run-away", action="store_true", help="leave a child in a session of its own")
@@ -68,6 +69,9 @@ def answer(options: argparse.Namespace) -> type[http.server.BaseHTTPRequestHandl
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            if options.silent_if and options.silent_if.exists():
+                self.send_error(503)
+                return
             self.do_GET()
 
         def log_message(self, *_: object) -> None:
@@ -83,6 +87,8 @@ def serve(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = arguments()
+    if options.silent_if:
+        options.silent_if.unlink(missing_ok=True)  # a new one is well again
     if options.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.run_away:
