@@ -353,6 +353,10 @@ class Launch:
     """Seconds between the signal that stops a process and KILL."""
     max_restarts: Whole = 1
     """Fresh starts of a stack that died, or no longer answered, while a sweep was measured on it."""
+    parallel: Count = 1
+    """Deployments that run at the same time, as far as the nodes suffice."""
+    detach: Flag = False
+    """Leave the work to a process of its own and return at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +406,8 @@ class Config:
     gates: list[Text] = field(default_factory=list)
     baseline: Text | None = None
     trial: Whole = 1
+    force: Flag = False
+    """Measure points again that are done."""
     isolation: Literal["shared", "restart"] = "shared"
     """`restart`: a fresh stack for every point; `shared`: points share one where they can."""
     launch: Launch

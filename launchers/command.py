@@ -30,7 +30,7 @@ MOST_PROBLEMS = 30
 OK, FAULT, INTERRUPTED = 0, 1, 130
 
 REALISED_BY: Mapping[str, str] = {"local": "launchers.local"}
-"""Kind of system -> module whose `realise` makes plans true there."""
+"""Kind of system -> module that makes plans true there (`run.System`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +187,8 @@ def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         problem = error("system", "system.kind", kind, reason, "use action=plan, or system=local")
         return refuse(with_origins(composer, asked.arguments, [problem]))
-    realise = import_module(REALISED_BY[kind]).realise
-    return run.run(plan, realise, asked.output_dir, asked.format, asked.arguments)
+    system = import_module(REALISED_BY[kind])
+    return run.run(plan, system, asked.output_dir, asked.format, asked.arguments)
 
 
 def _summary(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees while a deployment is realised: a live table on a terminal, else one line per event.
+"""What a person sees while deployments are realised: a live table on a terminal, else one line per event.
 
 Takes events (as `events.EventLog` tells them); gives text on a stream, standard error by default.
 Never does: importing rich before there is a terminal to draw on; drawing more than four times a second.
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S = 0.25
 SHOWN_LINES = 5
+MOST_TABLES = 3
 STYLES: Mapping[str, str] = {"waiting": "dim", "starting": "yellow", "ready": "green", "stopping": "dim"}
 
 Event = Mapping[str, Any]
 
 
 class Display:
-    """A context manager that is called with each event of one deployment."""
+    """A context manager around what one command shows; `of` gives the listener of one deployment."""
 
-    def __init__(self, deployment: Deployment, stream: TextIO | None = None) -> None:
-        self._deployment = deployment
+    def __init__(self, stream: TextIO | None = None, several: bool = False) -> None:
+        """`several`: deployments run at the same time, so lines say which one they are about."""
         self._stream = stream or sys.stderr
-        self._states: dict[str, tuple[str, str]] = {}
-        self._phase = ""
+        self._several = several
+        self._views: list[View] = []
         self._drawn_at = 0.0
         self._live: Live | None = None
 
@@ -55,22 +56,76 @@ class Display:
             with contextlib.suppress(OSError):
                 self._live.stop()
 
-    def __call__(self, event: Event) -> None:
-        """Shows one event."""
-        self._note(event)
+    def of(self, deployment: Deployment) -> View:
+        """A listener for the events of this deployment."""
+        return View(deployment, self)
+
+    def forget(self, view: View) -> None:
+        """Shows no more of it."""
+        self._views = [known for known in self._views if known is not view]
+
+    def say(self, text: str) -> None:
+        """One line beside the events, for a person."""
+        with contextlib.suppress(OSError):
+            if self._live is None:
+                print(text, file=self._stream, flush=True)
+            else:
+                self._live.console.print(text, markup=False, highlight=False)
+
+    def show(self, view: View, event: Event) -> None:
+        """Shows an event that `view` has noted."""
         text = line(event)
+        if text is not None and self._several:
+            text = f"[{view.deployment.name}] {text}"
         if self._live is None:
             if text is not None:
                 print(f"{event['time'][11:19]} {text}", file=self._stream, flush=True)
             return
         if event["event"] in LASTING and text is not None:
             self._live.console.print(text, markup=False, highlight=False)
+        if view.over:
+            self.forget(view)
+        elif view not in self._views:
+            self._views.append(view)
         self._draw(urgent=event["event"] not in ("process_start", "process_ready", "process_exit", "probe"))
 
-    def _note(self, event: Event) -> None:
+    def _draw(self, urgent: bool) -> None:
+        now = time.monotonic()
+        if self._live is not None and (urgent or now - self._drawn_at >= SHORTEST_PAUSE_S):
+            self._drawn_at = now
+            self._live.update(self._tables(), refresh=True)
+
+    def _tables(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        shown = [view.table() for view in self._views[:MOST_TABLES]]
+        more = len(self._views) - len(shown)
+        return Group(*shown, *([Text(f"... and {more} more deployments")] if more else []))
+
+
+class View:
+    """One deployment, as its events tell it. Called with each of them."""
+
+    def __init__(self, deployment: Deployment, display: Display) -> None:
+        self.deployment = deployment
+        self.over = False
+        """True once the deployment has stopped."""
+        self._display = display
+        self._states: dict[str, tuple[str, str]] = {}
+        self._phase = ""
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        self.note(event)
+        self._display.show(self, event)
+
+    def note(self, event: Event) -> None:
+        """Takes an event in without showing it."""
         kind = event["event"]
+        self.over = kind == "deployment_stop"
         if kind == "deployment_start":
-            self._states = {process.name: ("waiting", "") for process in self._deployment.processes}
+            self._states = {process.name: ("waiting", "") for process in self.deployment.processes}
             self._phase = "starting"
         elif kind in _STATES and event["process"] in self._states:
             pid = str(event.get("pid") or self._states[event["process"]][1])
@@ -78,13 +133,8 @@ class Display:
         elif kind != "process_start":
             self._phase = line(event) or self._phase
 
-    def _draw(self, urgent: bool) -> None:
-        now = time.monotonic()
-        if self._live is not None and (urgent or now - self._drawn_at >= SHORTEST_PAUSE_S):
-            self._drawn_at = now
-            self._live.update(self._table(), refresh=True)
-
-    def _table(self) -> RenderableType:
+    def table(self) -> RenderableType:
+        """The processes and what is going on."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -92,11 +142,11 @@ class Display:
         table = Table()
         for column in ("process", "node", "GPUs", "ports", "state", "pid"):
             table.add_column(column)
-        for process in self._deployment.processes:
+        for process in self.deployment.processes:
             state, pid = self._states.get(process.name, ("waiting", ""))
             cells = [process.name, str(process.node), _gpus(process), _ports(process)]
             table.add_row(*map(Text, cells), Text(state, style=STYLES.get(state, "red")), Text(pid))
-        return Group(Text(self._deployment.name, style="bold"), table, Text(self._phase))
+        return Group(Text(self.deployment.name, style="bold"), table, Text(self._phase))
 
 
 _STATES: Mapping[str, Callable[[Event], str]] = {

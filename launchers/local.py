@@ -1,7 +1,8 @@
 """Makes plans true on this machine: child processes, one loopback address per virtual node.
 
 Takes groups (a deployment and its points) and the store; leaves a result for every point in it.
-Never does: knowing Hydra; working on a deployment that another command works on (it waits, then looks again).
+Never does: knowing Hydra; working on a deployment that another command works on (it shows what that does meanwhile,
+then looks again).
 """
 
 from __future__ import annotations
@@ -11,42 +12,48 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from compiler.errors import Problem
-from compiler.plan import Deployment, Point
+from compiler.plan import Deployment
 from compiler.sweep import Group
 from launchers import session
 from launchers.display import Display
 from launchers.events import EventLog
 from launchers.host import claimed, preflight
+from launchers.leave import leave
 from launchers.refusal import Unfit
-from launchers.store import Busy, Lock, Store
+from launchers.results.result import Result
+from launchers.store import Store
+from launchers.turns import Turns, Wishes
 
 
-def realise(groups: Sequence[Group], store: Store, write_files: Callable[[Deployment], None]) -> None:
-    """Measures every point of the groups and writes a result for each, one stack after the other.
+def check(groups: Sequence[Group]) -> None:
+    """Raises Unfit when this machine cannot realise the groups as they are."""
+    if problems := [problem for group in groups for problem in _problems(group)]:
+        raise Unfit(list(dict.fromkeys(problems)))
 
-    Raises Unfit before anything is started, KeyboardInterrupt when told to stop (INT, TERM, HUP; by then
-    everything has been stopped), StoreError.
+
+def realise(
+    groups: Sequence[Group], store: Store, write_files: Callable[[Deployment], None], wishes: Wishes
+) -> Mapping[str, Result]:
+    """Measures every point of the groups that `wishes` want; gives what was measured here, by digest.
+
+    Raises Unfit before anything is started, KeyboardInterrupt when told to stop (INT, TERM, HUP; by then everything
+    that was started here has been stopped), StoreError.
     """
-    with _listening() as stop:
-        if problems := [problem for group in groups for problem in _problems(group)]:
-            raise Unfit(list(dict.fromkeys(problems)))
-        for group in groups:
-            with _lock(group, store):
-                # Whoever held the lock before may have measured some of them.
-                points = [point for point in group.points if not _is_done(group, point, store)]
-                if points:
-                    write_files(group.deployment)
-                    stop.run(_group(group.deployment, points, store))
-
-
-def _is_done(group: Group, point: Point, store: Store) -> bool:
-    """What was measured with a moving image never is."""
-    return group.deployment.repeatable and store.status(group.deployment, point) == "done"
+    with _listening() as stop, Display(sys.stderr, several=wishes.parallel > 1) as display:
+        check(groups)
+        turns = Turns(store, wishes, display, partial(_measure, store, write_files, wishes, display))
+        try:
+            stop.run(turns.take(groups))
+        except KeyboardInterrupt:
+            if turns.attached is not None:
+                leave(turns.attached, asks=stop.number == signal.SIGINT)
+            raise
+    return turns.results
 
 
 def _problems(group: Group) -> list[Problem]:
@@ -55,21 +62,23 @@ def _problems(group: Group) -> list[Problem]:
         return preflight(group.deployment, workloads, host)
 
 
-def _lock(group: Group, store: Store) -> Lock:
-    try:
-        with store.lock(group.deployment, group.points):
-            pass
-    except Busy as busy:
-        with contextlib.suppress(OSError):
-            print(f"servix: waiting: {busy.reason}", file=sys.stderr, flush=True)
-    return store.lock(group.deployment, group.points, timeout_s=None)
-
-
-async def _group(deployment: Deployment, points: Sequence[Point], store: Store) -> None:
+async def _measure(
+    store: Store,
+    write_files: Callable[[Deployment], None],
+    wishes: Wishes,
+    display: Display,
+    group: Group,
+) -> list[Result]:
+    """One group, whose lock is held."""
+    deployment = group.deployment
+    # Whoever held the lock before may have measured some of them.
+    points = [point for point in group.points if wishes.wanted(deployment, point)]
+    if not points:
+        return []
+    write_files(deployment)
     claim = partial(claimed, deployment.num_nodes, deployment.storage_cache_dir)
-    path = store.deployment_dir(deployment) / "events.jsonl"
-    with Display(deployment, sys.stderr) as display, EventLog(path, (display,)) as tell:
-        await session.realise(deployment, points, store, claim, tell)
+    with EventLog(store.events_path(deployment), (display.of(deployment),)) as tell:
+        return await session.realise(deployment, points, store, claim, tell, wishes.choose)
 
 
 class _Stop:
@@ -77,6 +86,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self.told = False
+        self.number: int | None = None
+        """The signal that told us."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -86,7 +97,7 @@ class _Stop:
             _show_cursor()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.told = True
+        self.told, self.number = True, number
         if self._task is None or self._loop is None:
             raise KeyboardInterrupt
         self._loop.call_soon_threadsafe(self._task.cancel)

@@ -1,6 +1,6 @@
 """Makes a plan true: skips what is done, has the rest realised, then shows, records and judges the results.
 
-Takes a plan without errors and the `realise` of its system; gives an exit code.
+Takes a plan without errors and the launcher of its system; gives an exit code.
 Never does: starting a process (the system's launcher does).
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from compiler import digest
 from compiler.emit import emit
@@ -22,33 +22,50 @@ from compiler.errors import error
 from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group, group
 from launchers import gates
+from launchers.detach import detach
 from launchers.refusal import Unfit, refuse
 from launchers.results import report, table
 from launchers.results.frame import csv_text
 from launchers.results.result import Result
-from launchers.store import Standing, Store, StoreError, as_json, write_atomically
+from launchers.store import Standing, Store, StoreError, as_json, standing_of, write_atomically
+from launchers.turns import Wishes
 
 OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
 
-Realise = Callable[[Sequence[Group], Store, Callable[[Deployment], None]], None]
-"""Measures every point of the groups and writes a result for each; raises KeyboardInterrupt when told to stop.
 
-The third argument writes a deployment's files; it is called once it is sure that the deployment will be started.
-"""
+class System(Protocol):
+    """What makes plans true somewhere: a module such as `launchers.local`."""
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Raises Unfit when the groups cannot be realised as they are."""
+
+    def realise(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+    ) -> Mapping[str, Result]:
+        """Measures the points that are wanted; gives what was measured here, by the point's digest.
+
+        `write_files` is called once it is sure that a deployment will be started. Raises KeyboardInterrupt when told
+        to stop.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A point of the command, what the store says of it afterwards, and whether that was there before."""
+    """A point of the command, what is known of it afterwards, and whether that was there before."""
 
     point: Point
     standing: Standing
     reused: bool
 
 
-def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Sequence[str]) -> int:
+def run(plan: Plan, system: System, output_dir: Path, form: str, arguments: Sequence[str]) -> int:
     """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
 
+    0 as well for a command that leaves the work to a process of its own.
     Raises StoreError when results cannot be written.
     """
     base, problems = gates.baselines(plan)
@@ -57,10 +74,11 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     store, started = Store(output_dir), datetime.now(UTC)
     distinct = {point.digest: point for point in plan.points}
     before = {key: _look(plan, store, point) for key, point in distinct.items()}
-    done = {key for key, point in distinct.items() if _reusable(plan, point) and before[key].status == "done"}
+    settings = plan.points[0].config
+    done = {key for key, point in distinct.items() if _is_done(plan, point, before[key])}
     todo = [point for key, point in distinct.items() if key not in done]
     _announce(plan, len(distinct), len(done), store)
-    interrupted = False
+    interrupted, measured = False, dict[str, Result]()
     if todo:
         try:
             store.check()
@@ -68,13 +86,26 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
             reason = f"cannot be written: {exception.reason}"
             return refuse([error("output-dir", "output_dir", str(output_dir), reason, exception.hint)])
         try:
-            realise(group(plan, todo), store, partial(_write_files, plan, store))
+            groups = group(plan, todo)
+            if settings["launch"]["detach"] is True:
+                system.check(groups)
+                return detach(store, form, len(todo))
+            wishes = Wishes(
+                wanted=partial(_is_wanted, store, before),
+                parallel=int(settings["launch"]["parallel"]),
+                max_nodes=settings["system"]["max_nodes"],
+            )
+            measured |= system.realise(groups, store, partial(_write_files, plan, store), wishes)
         except Unfit as unfit:
             return refuse(unfit.problems)
         except KeyboardInterrupt:
             interrupted = True
     seen = [
-        Seen(point, _seen(_look(plan, store, point), before[key], key in done), key in done)
+        Seen(
+            point,
+            _seen(_look(plan, store, point), before[key], measured.get(str(key)), key in done),
+            key in done,
+        )
         for key, point in distinct.items()
     ]
     verdicts = gates.judge(plan.points, [entry.standing.result for entry in seen], base)
@@ -89,14 +120,34 @@ def run(plan: Plan, realise: Realise, output_dir: Path, form: str, arguments: Se
     return code
 
 
-def _seen(after: Standing, before: Standing, reused: bool) -> Standing:
-    """The standing after the command. What an earlier command left is not shown as this one's."""
-    old = (
-        before.result is not None
-        and after.result is not None
-        and after.result.attempt == before.result.attempt
+def _is_done(plan: Plan, point: Point, standing: Standing) -> bool:
+    """What was measured with a moving image never is."""
+    return (
+        standing.status == "done"
+        and not point.config["force"]
+        and plan.deployment(str(point.deployment)).repeatable
     )
-    if reused or not old:
+
+
+def _is_wanted(
+    store: Store, before: Mapping[str | None, Standing], deployment: Deployment, point: Point
+) -> bool:
+    """Whether nobody has measured the point since this command began, whatever came of it."""
+    now = store.look(deployment, point)
+    return _is_old(now, before[point.digest]) if now.result is not None else True
+
+
+def _is_old(after: Standing, before: Standing) -> bool:
+    """Nothing has come of a point since."""
+    return after.result is None or (before.result is not None and before.result.same_attempt(after.result))
+
+
+def _seen(after: Standing, before: Standing, measured: Result | None, reused: bool) -> Standing:
+    """The standing after the command. What an earlier command left is not shown as this one's."""
+    if measured is not None:
+        # The store keeps a valid result though a later attempt is not.
+        return standing_of(measured)
+    if reused or after.result is None or not _is_old(after, before):
         return after
     return Standing(
         after.status if after.status != "done" else "failed", ("it was not measured again",), None
@@ -114,10 +165,6 @@ def _exit_code(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], inte
 def _write_files(plan: Plan, store: Store, deployment: Deployment) -> None:
     """The deployment's plan and every file made from it, for all its points."""
     store.write_deployment(deployment, emit(deployment, plan.points))
-
-
-def _reusable(plan: Plan, point: Point) -> bool:
-    return plan.deployment(str(point.deployment)).repeatable
 
 
 def _look(plan: Plan, store: Store, point: Point) -> Standing:
@@ -153,7 +200,12 @@ def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str
 def _tell_missing(seen: Sequence[Seen], interrupted: bool, stream: TextIO) -> None:
     """Points without any result that can be read."""
     for entry in seen:
-        if entry.standing.result is None and interrupted:
+        if entry.standing.status == "running":
+            print(
+                f"{entry.point.name}: another command measures it; the same command attaches to it",
+                file=stream,
+            )
+        elif entry.standing.result is None and interrupted:
             print(f"{entry.point.name}: not measured, the command was interrupted", file=stream)
         elif entry.standing.result is None:
             reasons = "; ".join(entry.standing.reasons) or "it was not measured"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -39,10 +40,13 @@ __all__ = [
     "StoreError",
     "as_json",
     "slug",
+    "standing_of",
     "write_atomically",
 ]
 
 RESULT = "result.json"
+SWEEP = "SERVIX_SWEEP"
+"""Environment variable that names the folder of a command which was left to a process of its own."""
 LONGEST_SLUG = 64
 _STATUS_OF: Mapping[str, Status] = {"valid": "done", "invalid": "invalid", "failed": "failed"}
 
@@ -89,6 +93,10 @@ class Store:
     def point_dir(self, deployment: Deployment, point: Point) -> Path:
         """The folder of a point; it may not exist yet. Raises ValueError for a point that has no digest."""
         return self._folder(self.deployment_dir(deployment), point.name, _digest(point))
+
+    def events_path(self, deployment: Deployment) -> Path:
+        """The event log of a deployment; it may not exist yet."""
+        return self.deployment_dir(deployment) / "events.jsonl"
 
     def write_deployment(self, deployment: Deployment, files: Mapping[str, str]) -> Path:
         """The deployment's folder, holding `files` (relative path -> text). Scripts (`#!`) are executable.
@@ -163,6 +171,8 @@ class Store:
 
     def new_sweep(self) -> Path:
         """A fresh folder for one command, named after the time (UTC), never shared. Raises StoreError."""
+        if (given := os.environ.pop(SWEEP, None)) is not None and Path(given).is_dir():
+            return Path(given)
         parent = self.root / "sweeps"
         name = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
         with guarded(parent):
@@ -249,6 +259,10 @@ def _standing(folder: Path, point: Point) -> Standing:
         )
     if found.point_digest != point.digest:
         return Standing("failed", (f"{RESULT} is of another point ({found.point_digest})",))
-    verdict: Verdict = found.verdict
-    named = replace(found, point_name=point.name, overrides=point.overrides)
-    return Standing(_STATUS_OF[verdict.status], verdict.reasons, named)
+    return standing_of(replace(found, point_name=point.name, overrides=point.overrides))
+
+
+def standing_of(result: Result) -> Standing:
+    """What a point is when this is its last result."""
+    verdict: Verdict = result.verdict
+    return Standing(_STATUS_OF[verdict.status], verdict.reasons, result)

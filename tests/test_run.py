@@ -1,4 +1,4 @@
-"""A command from plan to exit code, with a `realise` that stands for a machine and can fail like one."""
+"""A command from plan to exit code, with a launcher that stands for a machine and can fail like one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from launchers import run
 from launchers.refusal import Unfit
 from launchers.results import Result
 from launchers.store import Store
+from launchers.turns import Wishes
 
 SWEEP = ("aiperf.concurrency=2,4",)
 
@@ -31,29 +32,35 @@ class Machine:
     ) -> None:
         self.stop_after, self.raises, self.more, self.measured = stop_after, raises, more, 0
 
-    def __call__(
-        self, groups: Sequence[Group], store: Store, write_files: Callable[[Deployment], None]
-    ) -> None:
+    def check(self, groups: Sequence[Group]) -> None:
+        pass
+
+    def realise(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+    ) -> dict[str, Result]:
+        results = {}
         for group in groups:
             write_files(group.deployment)
-            for point in group.points:
+            for point in [one for one in group.points if wishes.wanted(group.deployment, one)]:
                 if self.stop_after == self.measured:
                     raise self.raises
                 attempt = store.new_attempt(group.deployment, point)
                 made = results_data.result(**self.more)
-                store.write_result(
-                    group.deployment,
-                    point,
-                    replace(
-                        made,
-                        point_digest=str(point.digest),
-                        deployment_digest=group.deployment.digest,
-                        point_name=point.name,
-                        attempt=attempt.number,
-                        config=point.config,
-                    ),
+                results[str(point.digest)] = replace(
+                    made,
+                    point_digest=str(point.digest),
+                    deployment_digest=group.deployment.digest,
+                    point_name=point.name,
+                    attempt=attempt.number,
+                    config=point.config,
                 )
+                store.write_result(group.deployment, point, results[str(point.digest)])
                 self.measured += 1
+        return results
 
 
 def execute(plan: Plan, machine: Any, folder: Path, form: str = "text") -> int:
@@ -122,10 +129,11 @@ def test_an_old_failure_is_not_shown_as_this_command_s(
 def test_a_machine_that_is_unfit_is_2_and_leaves_no_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def unfit(*_: Any) -> None:
-        raise Unfit([error("port", "dynamo.port", 8000, "is taken")])
+    class Busy(Machine):
+        def realise(self, *_: Any) -> dict[str, Result]:
+            raise Unfit([error("port", "dynamo.port", 8000, "is taken")])
 
-    assert execute(compiled(), unfit, tmp_path) == 2
+    assert execute(compiled(), Busy(), tmp_path) == 2
     assert "dynamo.port = 8000: is taken" in capsys.readouterr().err
     assert list(tmp_path.glob("sweeps/*")) == []
 
@@ -138,6 +146,36 @@ def test_a_folder_that_cannot_be_written_is_2_before_anything_starts(
     assert execute(compiled(), machine, tmp_path / "file") == 2
     assert machine.measured == 0
     assert "output_dir" in capsys.readouterr().err
+
+
+def test_force_measures_again_and_shows_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(compiled(*SWEEP), Machine(), tmp_path) == run.OK
+    machine = Machine(**failed())
+    assert execute(compiled(*SWEEP, "force=true"), machine, tmp_path) == run.POINT_FAILED
+    assert machine.measured == 2
+    assert "decode-0 was killed" in capsys.readouterr().out
+    idle = Machine()
+    assert execute(compiled(*SWEEP), idle, tmp_path) == run.OK, "the valid results are still there"
+    assert idle.measured == 0
+
+
+@pytest.mark.parametrize("force", ["true", "false"])
+@pytest.mark.parametrize("verdict", ["valid", "failed"])
+def test_what_another_command_has_measured_meanwhile_is_taken(
+    tmp_path: Path, force: str, verdict: str
+) -> None:
+    plan = compiled(*SWEEP, f"force={force}")
+    other, late = Machine(**(failed() if verdict == "failed" else {})), Machine()
+
+    class Later(Machine):
+        def realise(self, *given: Any) -> dict[str, Result]:
+            other.realise(*given[:3], Wishes(wanted=lambda _, __: True))
+            return late.realise(*given)
+
+    assert execute(plan, Later(), tmp_path) == (run.OK if verdict == "valid" else run.POINT_FAILED)
+    assert (other.measured, late.measured) == (2, 0)
 
 
 def test_results_of_a_moving_image_are_never_reused(tmp_path: Path) -> None:

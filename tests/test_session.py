@@ -26,10 +26,12 @@ from launchers.events import EventLog
 from launchers.host import Host, claimed, preflight, resolved_revision
 from launchers.results.result import Result
 from launchers.store import Store
+from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
 
 REPORT = "{servix_dir}/tests/data/aiperf_healthy"
 PORT = 18090
+ALL = Wishes(wanted=lambda _, __: True)
 URL = f"http://{{node:0}}:{PORT}"
 
 
@@ -430,7 +432,7 @@ def test_a_model_that_is_not_downloaded_is_told_before_anything_starts(
 def test_nothing_is_started_on_a_machine_that_is_unfit(tmp_path: Path) -> None:
     stack = deployment(replace(frontend(), argv=("no-such-tool",)))
     with pytest.raises(local.Unfit, match="no-such-tool"):
-        local.realise([Group(stack, (point(1),))], Store(tmp_path), lambda _: None)
+        local.realise([Group(stack, (point(1),))], Store(tmp_path), lambda _: None, ALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -440,11 +442,14 @@ from pathlib import Path
 from compiler.sweep import Group
 from launchers import local
 from launchers.store import Store
+from launchers.turns import Wishes
 from tests.test_session import deployment, phase, point
+store = Store(Path(sys.argv[1]))
+wishes = Wishes(wanted=lambda stack, one: store.status(stack, one) != "done")
 load = phase("main", "--takes", "{takes}")
 points = (*[point(2)][:{quick}], point(1, load))
 try:
-    local.realise([Group(deployment(), points)], Store(Path(sys.argv[1])), lambda _: None)
+    local.realise([Group(deployment(), points)], store, lambda _: None, wishes)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -491,7 +496,7 @@ def test_points_of_an_interrupted_sweep_know_what_they_cost(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_who_waits_for_another_command_can_be_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     with Store(tmp_path).lock(deployment()), start_servix(tmp_path, 0) as servix:
-        assert wait_until(lambda: "waiting: " in (tmp_path / "said").read_text(), 20)
+        assert wait_until(lambda: "attached to process" in (tmp_path / "said").read_text(), 20)
         servix.send_signal(number)
         assert servix.wait(5) == 130
 
@@ -508,16 +513,6 @@ def test_a_terminal_gets_its_cursor_back_from_who_asks_twice(monkeypatch: pytest
                 stop(signal.SIGINT, None)
         assert os.read(ours, 100) == b"\x1b[?25h"
     os.close(ours)
-
-
-def test_what_a_moving_image_gave_is_measured_again(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for repeatable in (False, False, True):
-        group = Group(replace(deployment(), repeatable=repeatable), (point(1),))
-        local.realise([group], store, lambda _: None)
-    result = store.result(deployment(), point(1))
-    assert result is not None
-    assert result.attempt == 2
 
 
 def test_a_reader_that_goes_away_costs_no_result(tmp_path: Path) -> None:
@@ -550,9 +545,10 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_lines() -> None:
         {"event": "phase_start", "phase": "main", "concurrency": 4, "requests": 20},
     ]
     for stream in (Terminal(), io.StringIO()):
-        with Display(deployment(), stream) as display:
+        with Display(stream) as display:
+            view = display.of(deployment())
             for entry in entries:
-                display({**entry, "time": "2026-01-01T00:00:00+00:00"})
+                view({**entry, "time": "2026-01-01T00:00:00+00:00"})
         text = stream.getvalue()
         assert "frontend" in text
         assert "4711" in text

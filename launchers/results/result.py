@@ -120,6 +120,10 @@ class Result:
     """What a reader should know though it forbids nothing: attempts that did not count."""
     schema: str = SCHEMA
 
+    def same_attempt(self, other: Result) -> bool:
+        """True when both are of one attempt, however much is known of it."""
+        return (self.attempt, self.started_at) == (other.attempt, other.started_at)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal object. `schema` comes first."""
         data = asdict(self)

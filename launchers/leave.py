@@ -1,0 +1,44 @@
+"""Ctrl-C while another command's work is shown: leave it running, or cancel it.
+
+Never does: asking where nobody can answer (then it is left running).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from launchers.lock import is_here
+
+QUESTION = "{who} goes on. [d]etach and let it, or [c]ancel it? [d] "
+
+
+def leave(holder: Mapping[str, Any], asks: bool) -> None:
+    """Asks on a terminal what to do about the session of `holder`, and does it."""
+    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+    if not asks or not sys.stdin.isatty() or not sys.stderr.isatty() or not _wants_end(who):
+        _say(f"detached: {who} goes on; the same command attaches to it again")
+    elif is_here(holder) and isinstance(holder.get("pid"), int):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(holder["pid"], signal.SIGTERM)
+        _say(f"cancelled: {who} was told to stop; what it has measured is kept")
+    else:
+        _say(f"{who} cannot be reached from this machine: stop it there")
+
+
+def _wants_end(who: str) -> bool:
+    try:
+        print(QUESTION.format(who=who), end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("c", "cancel")
+    except (KeyboardInterrupt, OSError):
+        print(file=sys.stderr)
+        return False
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"servix: {text}", file=sys.stderr, flush=True)
