@@ -44,12 +44,15 @@ def realise(
     Raises Unfit before anything is started, KeyboardInterrupt when told to stop (INT, TERM, HUP; by then everything
     that was started here has been stopped), StoreError.
     """
-    with _listening() as stop, Display(sys.stderr, several=wishes.parallel > 1) as display:
+    with _listening() as stop:
         check(groups)
+        display = Display(sys.stderr, several=wishes.parallel > 1)
         turns = Turns(store, wishes, display, partial(_measure, store, write_files, wishes, display))
         try:
-            stop.run(turns.take(groups))
+            with display:
+                stop.run(turns.take(groups))
         except KeyboardInterrupt:
+            # Here, where the terminal is nobody's but ours.
             if turns.attached is not None:
                 leave(turns.attached, asks=stop.number == signal.SIGINT)
             raise
