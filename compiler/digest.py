@@ -36,7 +36,7 @@ _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
 _WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint", "isolation")
-_PHASE_OUT = ("timeout_s", "artifact_dir")
+_PHASE_OUT = ("timeout_s", "artifact_dir", "random_seed")
 
 
 def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:

@@ -373,4 +373,5 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
         concurrency=arguments.get("concurrency"),
         output_tokens=arguments.get("output_tokens_mean"),
         timeout_s=bench.timeout_s,
+        random_seed=arguments.get("random_seed"),
     )

@@ -150,6 +150,8 @@ class Phase:
     output_tokens: int | None
     """Mean output length asked for, in tokens; null: not fixed."""
     timeout_s: float
+    random_seed: int | None = None
+    """Seed of its prompts; null: the tool chooses one."""
 
 
 @dataclass(frozen=True, slots=True)

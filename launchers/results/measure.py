@@ -69,6 +69,7 @@ def measure_phase(
         duration_s=duration_s,
         concurrency=phase.concurrency,
         tool_version=reading.tool_version,
+        random_seed=phase.random_seed,
     )
 
 

@@ -83,6 +83,8 @@ class PhaseResult:
     """Concurrency asked for; null: the load is not bounded by concurrency."""
     tool_version: str | None = None
     """Release as the tool reports it; null: it does not, or left no report."""
+    random_seed: int | None = None
+    """Seed of its prompts, as it was given to the tool; null: the tool chose one."""
 
 
 @dataclass(frozen=True, slots=True)
