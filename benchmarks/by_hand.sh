@@ -2,12 +2,14 @@
 # What a person would write to get one number out of the default deployment, with nothing but bash and curl:
 # frontend, decode and prefill on loopback addresses of their own, AIPerf once, everything stopped.
 #
-#   by_hand.sh RESULTS_DIR SUBNET MODEL_DIR REQUESTS OUTPUT_TOKENS
+#   by_hand.sh RESULTS_DIR SUBNET MODEL_DIR REQUESTS OUTPUT_TOKENS CONCURRENCY [STARTUP_TIME]
 #
-# SUBNET is like 127.9.1. Times (seconds since the epoch) are left in RESULTS_DIR/marks.
+# SUBNET is like 127.9.1, CONCURRENCY like 2 or 2,4,8 (AIPerf then measures one after the other), STARTUP_TIME
+# seconds that a model takes to load. Times (seconds since the epoch) are left in RESULTS_DIR/marks.
 
 set -euo pipefail
-results=$1 node_0=$2.10 node_1=$2.11 model=$3 requests=$4 output_tokens=$5
+results=$1 node_0=$2.10 node_1=$2.11 model=$3 requests=$4 output_tokens=$5 concurrency=$6
+slow=(${7:+--startup-time "$7"})
 mkdir -p "$results/artifacts" "$results/home"
 cd "$results"
 
@@ -35,12 +37,12 @@ env "${common[@]}" "${hosts[@]}" CUDA_VISIBLE_DEVICES= \
 pids+=($!)
 env "${common[@]}" "${hosts[@]}" "${worker[@]}" CUDA_VISIBLE_DEVICES=0 \
     python -m dynamo.mocker --model-path "$model" --model-name servix/tiny --engine-type vllm \
-    --disaggregation-mode decode --data-parallel-size 1 --speedup-ratio 10.0 >decode.log 2>&1 &
+    --disaggregation-mode decode --data-parallel-size 1 --speedup-ratio 10.0 "${slow[@]}" >decode.log 2>&1 &
 pids+=($!)
 on "$node_1"
 env "${common[@]}" "${hosts[@]}" "${worker[@]}" CUDA_VISIBLE_DEVICES=0 \
     python -m dynamo.mocker --model-path "$model" --model-name servix/tiny --engine-type vllm \
-    --disaggregation-mode prefill --data-parallel-size 1 --speedup-ratio 10.0 >prefill.log 2>&1 &
+    --disaggregation-mode prefill --data-parallel-size 1 --speedup-ratio 10.0 "${slow[@]}" >prefill.log 2>&1 &
 pids+=($!)
 
 ask='{"model": "servix/tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}'
@@ -53,7 +55,7 @@ mark ready
 
 NO_PROXY=$node_0 aiperf profile --model servix/tiny --url "http://$node_0:8000" --tokenizer "$model" \
     --artifact-dir "$results/artifacts" --endpoint-type chat --streaming --use-server-token-count \
-    --concurrency 2 --request-count "$requests" --synthetic-input-tokens-mean 300 \
+    --concurrency "$concurrency" --request-count "$requests" --synthetic-input-tokens-mean 300 \
     --synthetic-input-tokens-stddev 0 --output-tokens-mean "$output_tokens" --output-tokens-stddev 0 \
     --extra-inputs '{"ignore_eos": true}' --random-seed 7 --request-timeout-seconds 600 --ui none \
     --export-level records --no-server-metrics --no-gpu-telemetry >aiperf.log 2>&1

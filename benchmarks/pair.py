@@ -17,10 +17,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from measure import HERE, ROOT, Failed, fresh_folder, interleaved, servix, took
+from measure import HERE, ROOT, Failed, Took, fresh_folder, interleaved, servix, took
 
 REQUESTS, OUTPUT_TOKENS = 20, 50
-LOAD = (f"aiperf.request_count={REQUESTS}", f"aiperf.output_tokens_mean={OUTPUT_TOKENS}")
+CONCURRENCY = 2
+LOAD = (
+    f"aiperf.request_count={REQUESTS}",
+    f"aiperf.output_tokens_mean={OUTPUT_TOKENS}",
+    f"aiperf.concurrency={CONCURRENCY}",
+    "aiperf.random_seed=7",
+)
 MODEL = ROOT / "config" / "model" / "files" / "tiny"
 TIMEOUT_S = 150.0
 
@@ -84,17 +90,22 @@ def _when(events: list[dict[str, Any]], name: str, **fields: str) -> float:
     raise Failed(f"no event '{name}' {fields or ''} in the log")
 
 
-def _by_hand() -> Timed:
+def by_hand(concurrency: str, *more: str, timeout_s: float = TIMEOUT_S) -> tuple[Took, dict[str, float]]:
+    """What by_hand.sh took, and its marks: `launch`, `ready`, `load_end`, `gone` in seconds since the epoch."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     # servix takes subnets from 127.16 on.
     subnet = f"127.9.{secrets.randbelow(256)}"
     with fresh_folder() as folder:
         (folder / "tmp").mkdir()
-        words = [str(folder), subnet, str(MODEL), str(REQUESTS), str(OUTPUT_TOKENS)]
+        words = [str(folder), subnet, str(MODEL), str(REQUESTS), str(OUTPUT_TOKENS), concurrency, *more]
         environment = {"PATH": path, "TMPDIR": f"{folder}/tmp"}
-        whole = took(["bash", str(HERE / "by_hand.sh"), *words], folder, TIMEOUT_S, environment)
+        whole = took(["bash", str(HERE / "by_hand.sh"), *words], folder, timeout_s, environment)
         lines = (folder / "marks").read_text(encoding="utf-8").splitlines()
-    at = {name: float(time) for name, time in (line.split() for line in lines)}
+    return whole, {name: float(time) for name, time in (line.split() for line in lines)}
+
+
+def _by_hand() -> Timed:
+    whole, at = by_hand(str(CONCURRENCY))
     return Timed(
         whole.wall_s,
         at["ready"] - at["launch"],
@@ -118,7 +129,7 @@ def _same_words() -> None:
     for phase in plan["points"][0]["workload"]["phases"]:
         wanted.update(phase["argv"])
     script = (HERE / "by_hand.sh").read_text(encoding="utf-8").replace("(", " ").replace(")", " ")
-    has = {*shlex.split(script, comments=True), str(REQUESTS), str(OUTPUT_TOKENS)}
+    has = {*shlex.split(script, comments=True), str(REQUESTS), str(OUTPUT_TOKENS), str(CONCURRENCY)}
     # What is bound late stands in the script as a variable; the braces of JSON arguments are doubled in a plan.
     literal = {word.replace("{{", "{").replace("}}", "}") for word in wanted if not _late(word)}
     if missing := sorted(literal - has):

@@ -12,16 +12,20 @@ import platform
 import sys
 from datetime import UTC, datetime
 
+import asked_again
+import load_sweep
 import plan_10000
 import plan_many
 import plan_one
 import start_stop
+import watching
 import whole_run
 from figure import Line, table
 from measure import Failed
 
 FIGURES = {
-    module.FIGURE.name: module.FIGURE for module in (plan_one, start_stop, whole_run, plan_many, plan_10000)
+    module.FIGURE.name: module.FIGURE
+    for module in (plan_one, start_stop, whole_run, watching, asked_again, plan_many, plan_10000, load_sweep)
 }
 
 
