@@ -124,7 +124,7 @@ def _known(told: Sequence[tuple[str, list[str]]], found: Catalogue) -> Iterable[
     seen: set[str] = set()
     for name, words in told:
         spelled = " ".join([name if name.startswith("-") else "--" + name.replace("_", "-"), *words])
-        if name.startswith("-"):
+        if not flags.is_flag_name(name):
             yield error("unknown-flag", "accuracy.cli", spelled, f"is no flag of {found.title}")
             continue
         if _name(name, found) in seen:

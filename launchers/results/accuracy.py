@@ -42,6 +42,7 @@ class Score:
     """0 to 1."""
     correct: int | None = None
     total: int | None = None
+    unparsed: int | None = None
 
 
 def measure_accuracy(
@@ -101,7 +102,7 @@ def _score(name: str, header: Sequence[str], row: Sequence[str]) -> Score:
         raise ReadError(f"{name}: the row OVERALL has {len(row)} cells, the header {len(header)}")
     cells = {title.lower(): cell for title, cell in zip(header, row, strict=True)}
     said = next((cell for title in VALUES if (cell := cells.get(title, ""))), "")
-    correct, total = _count(name, cells, "correct"), _count(name, cells, "total")
+    correct, total, unparsed = (_count(name, cells, title) for title in ("correct", "total", "unparsed"))
     counted = _share(correct, total)
     if not said and counted is None:
         raise ReadError(f"{name}: the row OVERALL has neither accuracy nor value, nor correct and total")
@@ -110,7 +111,7 @@ def _score(name: str, header: Sequence[str], row: Sequence[str]) -> Score:
         raise ReadError(f"{name}: the row OVERALL has no number")
     if counted is not None and abs(value - counted) > APART:
         raise Unbelievable(f"an accuracy of {said} and {correct} of {total} contradict each other")
-    return Score(value, correct, total)
+    return Score(value, correct, total, unparsed)
 
 
 def fraction(text: str) -> float | None:
@@ -182,6 +183,7 @@ def _result(
         value=score.value if score else None,
         correct=score.correct if score else None,
         total=score.total if score else None,
+        unparsed=score.unparsed if score else None,
         artifact_dir=asked.artifact_dir,
         exit_code=exit_code,
         duration_s=duration_s,

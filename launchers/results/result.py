@@ -99,6 +99,8 @@ class AccuracyResult:
     """Answers that were right; null: the run does not tell."""
     total: int | None
     """Answers that were judged."""
+    unparsed: int | None
+    """Answers that could not be read, and count as wrong."""
     artifact_dir: str
     """Where it wrote, relative to the attempt's folder."""
     exit_code: int | None
