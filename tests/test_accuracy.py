@@ -376,14 +376,39 @@ def test_a_run_that_fails_spoils_its_point_only(
     assert sum(event["event"] == "deployment_start" for event in events) == 1
 
 
-def test_a_server_that_dies_under_it_is_named_and_the_next_point_gets_a_fresh_stack(tmp_path: Path) -> None:
+def test_a_server_that_dies_under_it_is_named(tmp_path: Path) -> None:
     fatal = tmp_path / "die"
     stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
     deadly = fake("--takes", "20", "--touch", str(fatal))
-    results, events = realise(tmp_path, stack, session_point(1, accuracy=deadly), session_point(2))
-    assert [result.verdict.status for result in results] == ["failed", "valid"]
-    assert results[0].verdict.reasons[0] == "accuracy: decode-0 exited with code 3"
+    (result,), events = realise(tmp_path, stack, session_point(1, accuracy=deadly))
+    assert result.verdict.status == "failed"
+    assert result.verdict.reasons[0] == "accuracy: decode-0 exited with code 3"
+    assert result.phases[0].verdict.valid
+    assert "accuracy" not in result.metrics
+    assert sum(event["event"] == "accuracy_end" for event in events) == 1
+
+
+def test_a_point_that_loses_its_stack_under_it_is_measured_again(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
+    hit = fake(*GOOD, "--takes", "20", "--touch", str(fatal))
+    results, events = realise(tmp_path, stack, session_point(1, accuracy=hit), session_point(2))
+    assert [result.verdict.status for result in results] == ["valid", "valid"]
+    assert [result.attempt for result in results] == [2, 1]
+    assert results[0].metrics["accuracy"] == 0.75
+    assert "accuracy: decode-0 exited with code 3" in results[0].notes[0]
     assert sum(event["event"] == "deployment_start" for event in events) == 2
+
+
+def test_a_stack_that_no_longer_answers_has_no_accuracy(tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    stack = deployment(frontend("--silent-if", str(silent)), process("decode-0", 1))
+    deaf = phase("main", "--takes", "0.2", "--touch", str(silent))
+    one = session_point(1, deaf, accuracy=fake(*GOOD), between_timeout_s=0.5)
+    (result,), _ = realise(tmp_path, stack, one)
+    assert result.verdict.status == "failed"
+    assert "accuracy: " in result.verdict.reasons[0]
+    assert "between_phases.timeout_s = 0.5 s" in result.verdict.reasons[0]
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
