@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.placement import Placement
-from compiler.rules import files, flags, lmcache, model, nodes, ports, settings, sizes, workload
+from compiler.rules import accuracy, files, flags, lmcache, model, nodes, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -77,6 +77,11 @@ RULES: tuple[Rule, ...] = (
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
     Rule(
         "load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load
+    ),
+    Rule(
+        "accuracy",
+        "an accuracy run names a program, asks the deployment and writes where it is looked for",
+        accuracy.accuracy,
     ),
     Rule("gates", "gates and objective can be read", workload.gates),
     Rule("no-effect", "settings have an effect", settings.without_effect),

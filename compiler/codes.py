@@ -321,6 +321,12 @@ PAGES: tuple[Page, ...] = (
         ("aiperf.concurrency=100",),
     ),
     Page(
+        "accuracy",
+        "an accuracy run names a program, asks the deployment and writes where it is looked for",
+        "keep {model}, {url} and {artifact_dir} in accuracy.cli, and paths absolute",
+        ("accuracy=mmlu", "accuracy.cli='--model {model} --url http://elsewhere:8000'"),
+    ),
+    Page(
         "gates",
         "gates and objective can be read",
         "write e.g. time_to_first_token_ms.p99 <= 200",

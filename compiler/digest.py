@@ -37,6 +37,7 @@ _ENV_OUT = ("HF_HOME",)
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
 _WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint", "isolation")
 _PHASE_OUT = ("timeout_s", "artifact_dir", "random_seed")
+_ACCURACY_OUT = ("name", "timeout_s", "artifact_dir")
 
 
 def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:
@@ -50,10 +51,13 @@ def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> st
 
 def point_digest(deployment: str, workload: Workload) -> str:
     """Digest of a point: its deployment's digest and its workload."""
-    data = _data(workload, _WORKLOAD_OUT)
+    data = _data(workload, (*_WORKLOAD_OUT, "accuracy"))
     data["phases"] = [_data(phase, _PHASE_OUT) for phase in workload.phases]
     if workload.isolation != "shared":
         data["isolation"] = workload.isolation
+    # Left out where there is none: points without one keep their digests.
+    if workload.accuracy is not None:
+        data["accuracy"] = _data(workload.accuracy, _ACCURACY_OUT)
     return digest({"kind": "point", "deployment": deployment, **data})
 
 

@@ -17,9 +17,11 @@ from compiler.image import is_moving
 from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import Config, Engine, Role
 from compiler.placement import Part, Placement, Worker
-from compiler.plan import Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
+from compiler.plan import Accuracy, Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
 
 LMCACHE_FILE = "{results_dir}/lmcache.yaml"
+ACCURACY_FOLDER = "accuracy"
+"""Of an attempt: beside `artifacts`, so that no phase has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,7 @@ def _workload(config: Config, placement: Placement) -> Workload:
         output_length_tolerance=config.validity.output_length_tolerance,
         trial=config.trial,
         isolation=config.isolation,
+        accuracy=_accuracy(config),
     )
 
 
@@ -343,16 +346,8 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
         arguments["server_metrics"] = list(_metrics_urls(config, placement))
     name = str(phase.get("name", "main"))
     folder = f"artifacts/{name}" if config.phases else "artifacts"
-    address = f"{_host(0)}:{config.dynamo.port}"
+    fields = _client_fields(config, folder)
     tokenizer = config.model.tokenizer or config.model.source
-    fields = {
-        "model": late.literal(config.model.id),
-        "url": f"http://{address}",
-        "address": address,
-        "tokenizer": late.template(tokenizer, known=MODEL_WORDS),
-        "artifact_dir": "{results_dir}/" + folder,
-        "revision": late.literal(config.model.revision or ""),
-    }
     pinned = config.model.revision is not None and tokenizer == config.model.id
     absent = [word for key, words in bench.when_null.items() if arguments.get(key) is None for word in words]
     rendered = flags.words(arguments)
@@ -374,4 +369,35 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
         output_tokens=arguments.get("output_tokens_mean"),
         timeout_s=bench.timeout_s,
         random_seed=arguments.get("random_seed"),
+    )
+
+
+def _client_fields(config: Config, folder: str) -> dict[str, str]:
+    """What words of a client of the deployment may name; it writes to `folder` of the attempt."""
+    address = f"{_host(0)}:{config.dynamo.port}"
+    return {
+        "model": late.literal(config.model.id),
+        "url": f"http://{address}",
+        "address": address,
+        "tokenizer": late.template(config.model.tokenizer or config.model.source, known=MODEL_WORDS),
+        "artifact_dir": "{results_dir}/" + folder,
+        "revision": late.literal(config.model.revision or ""),
+    }
+
+
+def _accuracy(config: Config) -> Accuracy | None:
+    said = config.accuracy
+    if said is None:
+        return None
+    fields = _client_fields(config, ACCURACY_FOLDER)
+    fields |= {"endpoint": late.literal(said.endpoint), "result_dir": "{results_dir}"}
+    return Accuracy(
+        name=said.name,
+        argv=tuple(late.template(word, fields, SETTING_WORDS) for word in [*said.entrypoint, *said.cli]),
+        setup=_bash_text(said.setup_command),
+        env=_literals(said.env),
+        unset_env=tuple(said.unset_env),
+        artifact_dir=ACCURACY_FOLDER,
+        results=said.results,
+        timeout_s=said.timeout_s,
     )

@@ -296,6 +296,41 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """The accuracy run, which asks the live deployment after its phases and leaves a CSV with a row OVERALL.
+
+    Words of `entrypoint` and `cli` may hold `{model}`, `{url}`, `{endpoint}`, `{tokenizer}`, `{artifact_dir}` and
+    `{result_dir}`.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: Text
+    """Shown in plans and results."""
+    entrypoint: Words
+    """What is started."""
+    cli: Words = field(default_factory=list)
+    """Its arguments: `entrypoint` and `cli` are one command."""
+    endpoint: Text
+    """What `{endpoint}` stands for: the path of the API below `{url}`."""
+    setup_command: Text | None = None
+    """Run by `bash -c` before it."""
+    results: Text
+    """The CSV it leaves, below its artifact folder."""
+    timeout_s: Positive
+    """Longest time of the run, and of its setup command, in seconds."""
+    catalogue: Text | None = None
+    """File of catalogues/ that knows the flags of `cli`; null: they are not checked."""
+    required: dict[str, Text | None] = field(default_factory=dict)
+    """Flags that `cli` has to hold, with the one word they may have; null: any."""
+    synthetic: list[Text] = field(default_factory=list)
+    """Flags that have no place in `cli`, because the data set supplies the prompts."""
+    env: Env = field(default_factory=dict)
+    unset_env: list[EnvName] = field(default_factory=list)
+    """Variables the run must not inherit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BetweenPhases:
     """What happens on the live deployment after each phase but the last."""
 
@@ -393,7 +428,8 @@ class Config:
     lmcache: Arguments | None = None
     """LMCache settings, written as its YAML; null: no LMCache."""
     lmcache_controller: LmcacheController
-    accuracy: None = None
+    accuracy: Accuracy | None = None
+    """Null: no accuracy run."""
 
     aiperf: Arguments | None = None
     genai_perf: Arguments | None = None

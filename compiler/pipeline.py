@@ -103,5 +103,6 @@ def _name(config: Config) -> str:
     letters = {"c": "concurrency", "rate": "request_rate", "r": "request_count"}
     parts = [f"{letter}{arguments[key]}" for letter, key in letters.items() if arguments.get(key) is not None]
     phases = [f"{len(config.phases)}phases"] if config.phases else []
+    accuracy = [config.accuracy.name] if config.accuracy is not None else []
     trial = [f"trial{config.trial}"] if config.trial != 1 else []
-    return "-".join([config.bench.name, *parts, *phases, *trial])
+    return "-".join([config.bench.name, *parts, *phases, *accuracy, *trial])

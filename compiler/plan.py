@@ -155,6 +155,24 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Accuracy:
+    """One accuracy run against a live deployment, after its phases."""
+
+    name: str
+    argv: tuple[str, ...]
+    setup: str | None
+    """Run by `bash -c` before it."""
+    env: Mapping[str, str]
+    unset_env: tuple[str, ...]
+    artifact_dir: str
+    """Where it writes, relative to the attempt's folder."""
+    results: str
+    """The CSV it leaves, relative to `artifact_dir`."""
+    timeout_s: float
+    """For the run, and for the setup."""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """What is asked of a deployment."""
 
@@ -177,6 +195,8 @@ class Workload:
     trial: int
     isolation: Literal["shared", "restart"] = "shared"
     """`restart`: measured on a fresh stack that nothing else is measured on."""
+    accuracy: Accuracy | None = None
+    """Null: no accuracy run, and then no part of the digest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.plan import Phase, Workload
+from launchers import accuracy
 from launchers.exits import ended
 from launchers.probe import NotReady
 from launchers.results.measure import measure_phase
-from launchers.results.result import PhaseResult, Verdict, VerdictStatus
-from launchers.stack import Job, Stack, seen
+from launchers.results.result import AccuracyResult, PhaseResult, Verdict, VerdictStatus, overall
+from launchers.stack import Job, Stack, reasons_of, seen
 from launchers.store import Attempt
 from launchers.supervise import Died, Exit
 
@@ -31,10 +32,26 @@ class Measured:
     """How bad that is."""
     lost: tuple[str, ...] = ()
     """Why nothing more can be measured on this stack; empty when it is fine."""
+    accuracy: AccuracyResult | None = None
+    """Null: there is no accuracy run, or it was not started."""
 
 
 async def measured(job: Job, stack: Stack, workload: Workload, attempt: Attempt) -> Measured:
-    """What came of the workload. A server that dies, or does not answer, ends it."""
+    """What came of the workload: its phases, then its accuracy run. A server that dies, or does not answer, ends it."""
+    done = await _rounds(job, stack, workload, attempt)
+    if workload.accuracy is None:
+        return done
+    known = overall(done.phases)
+    if done.reasons or done.lost or not (known.valid or workload.continue_on_failure):
+        reasons = (*done.reasons, "the accuracy run was not started after that")
+        return replace(done, reasons=reasons, status=done.status if done.reasons else known.status)
+    healthy = _healthy(job, stack, workload) if workload.health_check else None
+    result, problem = await accuracy.run(job, stack, workload, workload.accuracy, attempt, healthy)
+    return replace(done, accuracy=result, lost=_lost(stack, problem) if problem is not None else ())
+
+
+async def _rounds(job: Job, stack: Stack, workload: Workload, attempt: Attempt) -> Measured:
+    """What came of the phases."""
     phases: list[PhaseResult] = []
     try:
         await _healthy(job, stack, workload)
@@ -128,8 +145,3 @@ async def _healthy(job: Job, stack: Stack, workload: Workload) -> None:
             limit = f"between_phases.timeout_s = {workload.between_timeout_s:g} s"
             look = seen(job, stack, "deployment", probe, workload.between_timeout_s, limit)
             await stack.supervisor.watch(look)
-
-
-def reasons_of(problem: Died | NotReady) -> tuple[str, ...]:
-    """What a verdict says of a stack that died or was not ready."""
-    return problem.reasons if isinstance(problem, Died) else (str(problem),)

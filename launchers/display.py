@@ -159,6 +159,7 @@ LASTING = frozenset(
     {
         "deployment_ready",
         "phase_end",
+        "accuracy_end",
         "measurement",
         "deployment_failed",
         "deployment_restart",
@@ -181,6 +182,11 @@ def line(event: Event) -> str | None:
 def _phase_start(event: Event) -> str:
     asked = [f"{key} {event[key]}" for key in ("concurrency", "requests") if event.get(key) is not None]
     return f"phase {event['phase']}: load starts" + (f" ({', '.join(asked)})" if asked else "")
+
+
+def _accuracy_end(event: Event) -> str:
+    value = "" if event["value"] is None else f", {event['value']:.4f}"
+    return f"accuracy run {event['accuracy']}: {event['verdict']} after {event['duration_s']:.1f} s{value}"
 
 
 def _measurement(event: Event) -> str:
@@ -214,6 +220,8 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "point_start": lambda e: f"point {e['point']}: attempt {e['attempt']}",
     "phase_start": _phase_start,
     "phase_end": lambda e: f"phase {e['phase']}: {e['verdict']} after {e['duration_s']:.1f} s",
+    "accuracy_start": lambda e: f"accuracy run {e['accuracy']} starts",
+    "accuracy_end": _accuracy_end,
     "measurement": _measurement,
 }
 

@@ -22,13 +22,14 @@ from pathlib import Path
 
 from compiler import late, quote
 from compiler.errors import Problem, error
-from compiler.plan import Deployment, Phase, Probe, Process, Workload
+from compiler.plan import Accuracy, Deployment, Phase, Probe, Process, Workload
 from launchers.child import Command
 
 SERVIX_DIR = Path(__file__).resolve().parents[1]
 FIRST_NODE = 10
 MOST_NODES = 240
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+INTERPRETERS = ("python", "python3", "bash", "sh")
 INSTALL_HINT = "run 'make install', which sets up .venv with everything a local run needs"
 
 INHERITED = frozenset(
@@ -78,15 +79,34 @@ class Host:
 
     def client(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command:
         """The load generator of one phase, as it is started here."""
-        names = self.names(attempt_dir)
-        inherited = self.environment().items()
         name = f"{workload.tool}-{phase.name}"
+        return self._client(name, phase.argv, workload.env, workload.unset_env, attempt_dir)
+
+    def accuracy(self, run: Accuracy, attempt_dir: Path) -> tuple[Command | None, Command]:
+        """The setup of an accuracy run, null where there is none, and the run itself, as they are started here."""
+        setup = None
+        if run.setup is not None:
+            names = {word: quote.shell(value) for word, value in self.names(attempt_dir).items()}
+            argv = ("bash", "-c", late.literal(late.bind(run.setup, names)))
+            setup = self._client("accuracy-setup", argv, run.env, run.unset_env, attempt_dir)
+        return setup, self._client("accuracy", run.argv, run.env, run.unset_env, attempt_dir)
+
+    def _client(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        unset_env: Sequence[str],
+        attempt_dir: Path,
+    ) -> Command:
+        """What runs against a live deployment; its log goes to `attempt_dir/logs`."""
+        names = self.names(attempt_dir)
         return Command(
             name=name,
-            argv=tuple(late.bind(word, names) for word in phase.argv),
+            argv=tuple(late.bind(word, names) for word in argv),
             env={
-                **{key: value for key, value in inherited if key not in workload.unset_env},
-                **{key: late.bind(value, names) for key, value in workload.env.items()},
+                **{key: value for key, value in self.environment().items() if key not in unset_env},
+                **{key: late.bind(value, names) for key, value in env.items()},
             },
             workdir=attempt_dir,
             log=attempt_dir / "logs" / f"{name}.log",
@@ -160,6 +180,8 @@ def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host)
     }
     missing = [_missing(words, name, path) for words, name in first.items()]
     missing += [_missing_tools(workload, path) for workload in workloads]
+    runs = [workload.accuracy for workload in workloads if workload.accuracy is not None]
+    missing += [_missing_script(run, names, path) for run in runs if run.setup is None]
     missing += [_missing_model(host.command(process, Path())) for process in deployment.processes]
     return list(dict.fromkeys(problem for problem in missing if problem)) + list(
         _taken_ports(deployment, host)
@@ -185,6 +207,17 @@ def _missing_tools(workload: Workload, path: str) -> Problem | None:
         return None
     reason = f"not installed: {', '.join(names)}"
     return error("program", "bench", workload.tool, reason, workload.needs_hint or "")
+
+
+def _missing_script(run: Accuracy, names: Mapping[str, str], path: str) -> Problem | None:
+    """The program of an accuracy run, or the script that a well-known one is given. A setup may bring either."""
+    program, *rest = (late.bind(word, {**names, "results_dir": ""}) for word in run.argv[:2])
+    if shutil.which(program, path=path) is None:
+        return error("program", "accuracy.entrypoint", program, "this program is not installed")
+    script = Path(rest[0]) if rest and program.rpartition("/")[2] in INTERPRETERS else None
+    if script is not None and script.is_absolute() and not script.exists():
+        return error("program", "accuracy.entrypoint", str(script), "there is no such file")
+    return None
 
 
 def _missing_model(command: Command) -> Problem | None:

@@ -22,11 +22,11 @@ from typing import Any
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
-from launchers.attempt import Measured, reasons_of
+from launchers.attempt import Measured
 from launchers.host import preflight, resolved_revision, versions
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
-from launchers.stack import Claim, Job, Stack, become_ready, new_run, rounded
+from launchers.stack import Claim, Job, Stack, become_ready, new_run, reasons_of, rounded
 from launchers.store import Store
 from launchers.supervise import Died, Supervisor, Tell
 
@@ -269,6 +269,9 @@ def _result(
     if measured.reasons:
         known = verdict if measured.phases else VALID
         verdict = known.also(measured.status, *measured.reasons)
+    accuracy = measured.accuracy
+    if accuracy is not None:
+        verdict = verdict.also(accuracy.verdict.status, *accuracy.reasons)
     reported = next((phase.tool_version for phase in measured.phases if phase.tool_version), None)
     return Result(
         point_digest=str(point.digest),
@@ -281,7 +284,7 @@ def _result(
         tool=workload.tool,
         tool_version=reported or workload.version,
         verdict=verdict,
-        metrics=last_metrics(measured.phases),
+        metrics={**last_metrics(measured.phases), **(accuracy.metrics if accuracy is not None else {})},
         phases=measured.phases,
         durations_s=durations_s,
         node_seconds=0.0,
@@ -290,6 +293,7 @@ def _result(
         started_at=started_at,
         finished_at=_now(),
         config=point.config,
+        accuracy=accuracy,
     )
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from compiler.emit import lmcache_text
 from compiler.plan import Deployment, Probe
 from launchers.host import Host
-from launchers.probe import until
+from launchers.probe import NotReady, until
 from launchers.store import Store
-from launchers.supervise import Command, Supervisor, Tell
+from launchers.supervise import Command, Died, Supervisor, Tell
 
 Claim = Callable[[], AbstractContextManager[Host]]
 """Gives a machine for one start of a stack, and takes it back."""
@@ -99,6 +99,11 @@ def new_run(job: Job) -> Path:
     folder = parent / str(number)
     folder.mkdir()
     return folder
+
+
+def reasons_of(problem: Died | NotReady) -> tuple[str, ...]:
+    """What a verdict says of a stack that died or was not ready."""
+    return problem.reasons if isinstance(problem, Died) else (str(problem),)
 
 
 def rounded(durations_s: Mapping[str, float]) -> dict[str, float]:

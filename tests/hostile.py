@@ -41,6 +41,8 @@ BASES: list[tuple[str, ...]] = [
     ('constraints.tp_times_pp_le_gpus_per_node=false', 'decode.tensor_parallel_size=16', 'decode.num_nodes=2'),
     ('phases=[{name: a, concurrency: 1},{name: b, concurrency: 2}]', "between_phases.command='echo {results_dir}'"),
     ("lmcache=on", "lmcache_controller.command='run --x'", "lmcache_controller.ports=[9000]"),
+    ("accuracy=mmlu", "gates=['accuracy >= 0.5']"),
+    ("accuracy=custom", "accuracy.entrypoint='python /x.py'", "accuracy.setup_command='echo {results_dir}'"),
 ]
 """Commands of which nothing is wrong; the fuzzers change them."""
 GROUPS = {
@@ -50,7 +52,7 @@ GROUPS = {
     "topology": ["separate", "shared", "aggregated", "shared,separate", "[shared,separate]", "{a: 1}"],
     "bench": ["aiperf", "genai_perf", "aiperf,genai_perf", "''"],
     "lmcache": ["on", "off", "'on'", "true", "null", "choice(on,off)"],
-    "accuracy": ["none", "None", "~"],
+    "accuracy": ["none", "mmlu", "custom", "None", "~"],
     "serving": ["dynamo", "1"],
     "experiment": ["x", "null", "[a,b]"],
     "hydra/launcher": ["local", "nope"],

@@ -158,7 +158,9 @@ def check_files(made: Deployment, points: Sequence[Point]) -> None:
         assert isinstance(yaml.safe_load(lmcache_text(made, values)), dict)
     script = files.get("run.sh", "")
     phases = [phase for point in points if point.workload for phase in point.workload.phases]
+    runs = [point.workload.accuracy for point in points if point.workload and point.workload.accuracy]
     said = [*(word for phase in phases for word in phase.argv), *texts(json.loads(files["plan.json"]))]
+    said += [text for run in runs for text in (*run.argv, run.setup or "", *run.env.values())]
     literal = [piece for text in said for piece, bound in late.pieces(text) if not bound]
     literal += [str(path[-1]) for path in walk(json.loads(files["plan.json"])) if path]
     if not any(map(RAW.search, literal)):

@@ -31,9 +31,9 @@ NAMED = {"backend.engines": "<engine>", "backend.ports": "<port>"}
 # Settings whose keys are a tool's own: the page lists those that the files have.
 OPEN = ("aiperf", "genai_perf", "lmcache")
 # Keys that are set by choosing an option; the table of groups has them.
-GROUPS = {"serving", "topology", "accuracy"}
+GROUPS = {"serving", "topology"}
 # Options of the groups that only another option brings.
-EVERYTHING = ("lmcache=on",)
+EVERYTHING = ("lmcache=on", "accuracy=mmlu")
 
 
 def text_of(page: str) -> str:

@@ -182,7 +182,10 @@ def _unknown_key(override: Override, parent: str, missing: str, known: list[str]
         hint = RENAMED[missing]
     elif known is None:
         reason = f"'{parent}' holds no keys here"
-        hint = {"lmcache": "lmcache=on turns it on"}.get(parent, "")
+        hint = {
+            "lmcache": "lmcache=on turns it on",
+            "accuracy": "accuracy=mmlu or accuracy=custom turns it on",
+        }.get(parent, "")
     elif parent.rpartition(".")[2] in OPEN:
         guess = nearest(missing, known)
         reason = f"'{parent}' has no '{missing}' yet"

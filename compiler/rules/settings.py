@@ -13,6 +13,7 @@ from compiler.errors import NOTHING, Problem, did_you_mean, error, warning
 from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
 from compiler.placement import Placement
+from compiler.rules import accuracy
 
 _SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?|private_key)$")
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
@@ -127,6 +128,9 @@ def secrets(config: Config, placement: Placement) -> Iterable[Problem]:
     """What is typed into the configuration is written into plans, results and reports, and is hashed."""
     places: dict[str, Mapping[str, Any]] = {"system.env": config.system.env, "dynamo.env": config.dynamo.env}
     places |= {"bench.env": config.bench.env, config.bench.name: config.arguments}
+    if config.accuracy is not None:
+        cli = {name: " ".join(words) for name, words in flags.read(config.accuracy.cli)}
+        places |= {"accuracy.env": config.accuracy.env, "accuracy.cli": cli}
     for name, role in config.roles.items():
         places |= {f"{name}.env": role.env, f"{name}.args": role.args}
     for place, held in places.items():
@@ -162,6 +166,7 @@ def _settings(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
     }
     for place, value in lists.items():
         yield from ((key, text, {}) for key, text in _texts(place, value))
+    yield from accuracy.texts(config)
 
 
 def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -252,9 +257,12 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
     }
     if isinstance(config.between_phases.command, str):
         yield from _unbalanced("between_phases.command", config.between_phases.command)
+    if config.accuracy is not None:
+        places |= {"accuracy.entrypoint": config.accuracy.entrypoint, "accuracy.cli": config.accuracy.cli}
+        yield from _unbalanced("accuracy.setup_command", config.accuracy.setup_command or "")
     for place, words in places.items():
         for word in words:
-            if _LOST_QUOTES.match(word):
+            if _LOST_QUOTES.match(word) and not late.NODE_WORD.fullmatch(word):
                 reason = f"the word {word} looks like JSON that lost its quotes"
                 yield warning(
                     "command",

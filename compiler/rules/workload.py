@@ -142,7 +142,12 @@ def _measured(config: Config, asked: Mapping[str, tuple[str, str]]) -> Iterable[
             hint = "misspelt metrics of gates and objective will only be found in the results"
             yield warning("no-catalogue", "bench.version", bench.version, reason, hint)
         return
+    if config.accuracy is not None:
+        known = {**known, "accuracy": (metrics.ALONE,)}
     for key, (value, metric) in asked.items():
-        if said := metrics.wrong(metric, known):
+        if metric == "accuracy" and config.accuracy is None:
+            reason = "there is no accuracy run, so no result has this metric"
+            yield error("unknown-metric", key, value, reason, "choose accuracy=mmlu or accuracy=custom")
+        elif said := metrics.wrong(metric, known):
             reason, hint = said
             yield error("unknown-metric", key, value, f"{reason} of {bench.name} {bench.version}", hint)

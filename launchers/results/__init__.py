@@ -2,6 +2,7 @@
 
 from launchers.results.result import (
     VALID,
+    AccuracyResult,
     Counts,
     PhaseResult,
     Result,
@@ -15,6 +16,7 @@ from launchers.results.result import (
 
 __all__ = [
     "VALID",
+    "AccuracyResult",
     "Counts",
     "PhaseResult",
     "Result",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compiler.digest import short
-from launchers.results.result import SEVERITY, PhaseResult, Result, Verdict, overall
+from launchers.results.result import ACCURACY, SEVERITY, PhaseResult, Result, Verdict, overall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,7 @@ def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
     entries = [(result, phase) for result in found for phase in parts(result)]
     names = {name for _, phase in entries if phase for name in phase.metrics}
     metrics = [*(name for name in MAIN_METRICS if name in names), *sorted(names.difference(MAIN_METRICS))]
+    metrics += [ACCURACY] if any(ACCURACY in result.metrics for result in found) else []
     return [_row(result, phase, keys, metrics) for result, phase in entries]
 
 
@@ -100,7 +101,9 @@ def beyond(result: Result) -> Verdict | None:
 
 def overridden_keys(results: Sequence[Result]) -> list[str]:
     """Every key that some point overrides and that can change a number, in the order they were typed."""
-    return list(dict.fromkeys(_split(word)[0] for result in results for word in settings(result)))
+    typed = (_split(word)[0] for result in results for word in settings(result))
+    # The metric of that name has a column, too.
+    return list(dict.fromkeys("accuracy.name" if key == ACCURACY else key for key in typed))
 
 
 def settings(result: Result) -> list[str]:
@@ -156,6 +159,9 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
     for name in ("sent", "completed", "failed", "truncated"):
         row[f"requests_{name}"] = getattr(counts, name, None)
     row.update({name: phase.metrics.get(name) if phase else None for name in metrics})
+    if ACCURACY in metrics:
+        # Of the point, as the seconds below are.
+        row[ACCURACY] = result.metrics.get(ACCURACY)
     return row | {
         "duration_s": phase.duration_s if phase else None,
         "node_seconds": result.node_seconds,

@@ -16,7 +16,16 @@ from compiler.digest import short as digest_short
 from launchers.results.chart import Chart, chart
 from launchers.results.frame import settings
 from launchers.results.result import SEVERITY, Result
-from launchers.results.table import NONE, Row, concurrency, metric, requests, table_rows
+from launchers.results.table import (
+    NONE,
+    Row,
+    accuracy,
+    concurrency,
+    has_accuracy,
+    metric,
+    requests,
+    table_rows,
+)
 
 TEMPLATE = "report.html.j2"
 
@@ -73,8 +82,8 @@ def report_html(
         command=shlex.join(["python", "run.py", *arguments]),
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         counts=[(status, statuses[status]) for status in SEVERITY if statuses[status]],
-        columns=list(COLUMNS),
-        lines=[_line(row) for row in found],
+        columns=[*COLUMNS, *(["accuracy"] if has_accuracy(found) else [])],
+        lines=[_line(row, has_accuracy(found)) for row in found],
         charts=charts(found),
         deployments=_deployments(results),
     )
@@ -113,7 +122,7 @@ def _series_names(found: Sequence[Row]) -> dict[tuple[str, ...], str]:
     return {key: f"{name} {digest_short(key[0])}" if times[name] > 1 else name for key, name in full.items()}
 
 
-def _line(row: Row) -> Line:
+def _line(row: Row, with_accuracy: bool) -> Line:
     typed = " ".join(settings(row.result))
     return Line(
         point=row.point,
@@ -122,7 +131,10 @@ def _line(row: Row) -> Line:
         status=row.verdict.status,
         reasons=(*row.verdict.reasons, *row.notes),
         concurrency=concurrency(row),
-        numbers=[metric(name)(row) for name in COLUMNS.values()],
+        numbers=[
+            *(metric(name)(row) for name in COLUMNS.values()),
+            *([accuracy(row)] if with_accuracy else []),
+        ],
         requests=requests(row),
     )
 

@@ -19,6 +19,8 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 SCHEMA = "servix.result/1"
+ACCURACY = "accuracy"
+"""Metric: the share of right answers, 0 to 1."""
 
 VerdictStatus = Literal["valid", "invalid", "failed"]
 SEVERITY: Mapping[str, int] = {"valid": 0, "invalid": 1, "failed": 2}
@@ -88,6 +90,38 @@ class PhaseResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AccuracyResult:
+    """The accuracy run of a point."""
+
+    name: str
+    verdict: Verdict
+    value: float | None
+    """0 to 1; null: it left no accuracy. Kept where it is not valid, too."""
+    correct: int | None
+    """Answers that were right; null: the run does not tell."""
+    total: int | None
+    """Answers that were judged."""
+    unparsed: int | None
+    """Answers that could not be read, and count as wrong."""
+    artifact_dir: str
+    """Where it wrote, relative to the attempt's folder."""
+    exit_code: int | None
+    """Negative for a signal; null: it never ended by itself."""
+    duration_s: float
+    """Wall time, its setup included."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metric `accuracy`, where there is one."""
+        return {} if self.value is None else {ACCURACY: self.value}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is wrong, as the verdict of the point says it."""
+        return tuple(f"accuracy: {reason}" for reason in self.verdict.reasons)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One attempt at a point."""
 
@@ -105,7 +139,7 @@ class Result:
     """As the tool itself reported it, else as it was planned."""
     verdict: Verdict
     metrics: Mapping[str, float]
-    """Those of the last phase that was measured; empty when none was."""
+    """Those of the last phase that was measured, and `accuracy`; empty when none was."""
     phases: tuple[PhaseResult, ...]
     durations_s: Mapping[str, float]
     """Stage (`start`, `ready`, `phases`, `stop`, ...) -> wall time."""
@@ -121,6 +155,8 @@ class Result:
     notes: tuple[str, ...] = ()
     """What a reader should know though it forbids nothing: attempts that did not count."""
     schema: str = SCHEMA
+    accuracy: AccuracyResult | None = None
+    """Null: no accuracy run, or none was started."""
 
     def same_attempt(self, other: Result) -> bool:
         """True when both are of one attempt, however much is known of it."""
@@ -129,6 +165,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal object. `schema` comes first."""
         data = asdict(self)
+        if self.accuracy is None:
+            del data["accuracy"]
         return {"schema": data.pop("schema"), **data}
 
     @classmethod

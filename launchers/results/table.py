@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from launchers.results.frame import labels, parts, row_verdict
-from launchers.results.result import PhaseResult, Result, Verdict
+from launchers.results.result import ACCURACY, PhaseResult, Result, Verdict
 
 NONE = "-"
 NARROWEST_POINT = 12
@@ -85,6 +85,17 @@ def requests(row: Row) -> str:
     return str(counts.completed) if same else f"{counts.completed}/{counts.sent}"
 
 
+def accuracy(row: Row) -> str:
+    """The point's accuracy, beside each of its phases that is valid."""
+    value = row.result.metrics.get(ACCURACY) if row.result.verdict.valid else None
+    return NONE if value is None else f"{value:.4f}"
+
+
+def has_accuracy(found: Iterable[Row]) -> bool:
+    """Whether there is an accuracy to show."""
+    return any(accuracy(row) != NONE for row in found)
+
+
 COLUMNS: Sequence[tuple[str, str, Callable[[Row], str]]] = (
     ("", "status", lambda row: row.verdict.status),
     ("", "conc", concurrency),
@@ -127,7 +138,8 @@ def print_table(results: Sequence[Result], stream: TextIO) -> None:
 def _lines(results: Sequence[Result], width: int) -> list[tuple[str, str]]:
     """Lines with the status they show ("" for headings and reasons)."""
     found = table_rows(results)
-    cells = [[top, bottom, *map(show, found)] for top, bottom, show in COLUMNS]
+    columns = [*COLUMNS, *([("", "accuracy", accuracy)] if has_accuracy(found) else [])]
+    cells = [[top, bottom, *map(show, found)] for top, bottom, show in columns]
     names = ["", "point", *map(_name, found)]
     lines = _aligned(names, _columns_that_fit(names, cells, width), width)
     statuses = ["", "", *(row.verdict.status for row in found)]
@@ -139,7 +151,7 @@ def _columns_that_fit(
 ) -> list[tuple[str, ...]]:
     """Lines of cells, without the columns from the right for which there is no room. Some always stay."""
     shown = list(columns)
-    kept = [columns[index] for index, (_, bottom, _) in enumerate(COLUMNS) if bottom in LASTING]
+    kept = [column for column in columns if column[1] in LASTING]
     narrowest = min(max(map(len, names)), NARROWEST_POINT)
     while narrowest + sum(1 + max(map(len, column)) for column in shown) > width:
         droppable = [index for index, column in enumerate(shown) if not any(column is each for each in kept)]
