@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.placement import Placement
-from compiler.rules import files, flags, lmcache, model, nodes, ports, settings, sizes, workload
+from compiler.rules import files, flags, lmcache, model, nodes, placeholders, ports, settings, sizes, workload
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -65,13 +65,12 @@ RULES: tuple[Rule, ...] = (
     Rule("path", "paths are absolute", files.paths),
     Rule(
         "flag",
-        "arguments are flags of the tool, given once, that do not contradict the plan",
-        settings.flags_given,
+        "arguments are flags of the tool of this version, given once, that do not contradict the plan",
+        flags.known,
     ),
-    Rule("unknown-flag", "arguments are known to the tool of this version", flags.known),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("secret", "no secret is configured", settings.secrets),
-    Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
+    Rule("placeholder", "templated settings hold known placeholders only", placeholders.placeholders),
     Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),

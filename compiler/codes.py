@@ -244,7 +244,7 @@ PAGES: tuple[Page, ...] = (
     Page(
         "flag",
         "arguments are names of flags, each given once, that do not contradict the plan",
-        "use the key of the configuration for what the plan sets",
+        "use the key that is named for what the plan sets, also in extra_args and in short spellings",
         ("+decode.args.tensor_parallel_size=2",),
     ),
     Page(
