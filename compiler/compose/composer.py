@@ -175,7 +175,7 @@ class Composer:
             if loaded is not None and loaded.path.startswith("file://"):
                 path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
                 package = "" if default.package in (None, "_global_") else str(default.package)
-                result.append(Source(path, package))
+                result.append(Source(path, package, loaded.provider != "main"))
         return result
 
     def is_group(self, text: str) -> bool:

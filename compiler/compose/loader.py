@@ -28,6 +28,8 @@ class Source:
 
     path: Path
     package: str
+    own: bool
+    """Of a folder the user named, not one that servix brings."""
 
 
 @dataclass(frozen=True, slots=True)
