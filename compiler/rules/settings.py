@@ -16,6 +16,9 @@ from compiler.placement import Placement
 _SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?|private_key)$")
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
 
+_QUOTES_INSIDE = ("<<", "$'", "$(", "${", "`")
+"""Here-documents, ANSI-C quotes and substitutions, which quote by rules of their own."""
+
 
 def _planned_env(config: Config) -> dict[str, str]:
     """Variables the plan sets itself -> the key that decides them."""
@@ -100,6 +103,9 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
 
 
 def _unbalanced(key: str, text: str) -> Iterable[Problem]:
+    """Quotes that bash could not close either; only it can judge texts with quotes inside other forms."""
+    if any(form in text for form in _QUOTES_INSIDE):
+        return
     try:
         shlex.split(text, comments=True)
     except ValueError as exception:
