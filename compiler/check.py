@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.placement import Placement
-from compiler.rules import files, flags, lmcache, model, nodes, placeholders, ports, settings, sizes, workload
+from compiler.rules import (
+    files,
+    flags,
+    lmcache,
+    memory,
+    model,
+    nodes,
+    placeholders,
+    ports,
+    settings,
+    sizes,
+    workload,
+)
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -39,9 +51,10 @@ RULES: tuple[Rule, ...] = (
     Rule("gpus-per-node", "the workers on a node need no more GPUs than it has", sizes.gpus_per_node),
     Rule("prefill-tp", "prefill TP is at most decode TP, unless the constraint is lifted", sizes.prefill_tp),
     Rule("heads", "attention heads and KV heads divide by TP", model.heads),
+    Rule("dp-attention", "TP divides by DP where SGLang's DP attention is on", model.dp_attention),
     Rule("layers", "layers divide by PP", model.layers),
     Rule("experts", "experts divide by EP, and EP divides the worker's GPUs", model.experts),
-    Rule("memory", "the weights fit the GPUs", model.memory),
+    Rule("memory", "weights and KV cache fit the GPUs", memory.memory),
     Rule("context", "prompt and answer fit the context length", model.context),
     Rule("node-list", "a node list has no name twice and as many names as its count", nodes.lists),
     Rule("node-unknown", "nodes of a role belong to the allocation", nodes.belong),
@@ -77,9 +90,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load
     ),
+    Rule("load", "a real engine answers with the length that is asked for", workload.answers),
     Rule("gates", "gates and objective can be read", workload.gates),
     Rule("no-effect", "settings have an effect", settings.without_effect),
-    Rule("idle", "nodes and GPUs have work", nodes.idle),
+    Rule("idle", "every node of the allocation has work", nodes.idle),
+    Rule("idle-gpus", "GPUs without work on a used node are told", nodes.idle_gpus),
 )
 """Every rule, in the order its problems are told."""
 
@@ -88,5 +103,5 @@ def check(config: Config, placement: Placement) -> list[Problem]:
     """Every problem of a point. What is idle is told only of a plan that could run."""
     found = [problem for rule in RULES for problem in rule.check(config, placement)]
     if any(problem.level == "error" for problem in found):
-        return [problem for problem in found if problem.code != "idle"]
+        return [problem for problem in found if problem.code not in ("idle", "idle-gpus")]
     return found

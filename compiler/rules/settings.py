@@ -131,6 +131,11 @@ def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
                     continue  # no engine knows it: that is an error of its own
                 reason = f"the {config.engine} engine does not know it, so it is left out"
                 yield warning("no-effect", f"{name}.args.{flag}", role.args[flag], reason)
+    controller = config.lmcache_controller
+    if controller.ports and not controller.command:
+        reason = "no controller is started, since lmcache_controller.command is null"
+        hint = "set the command, or leave the ports out"
+        yield warning("no-effect", "lmcache_controller.ports", controller.ports, reason, hint)
     if config.engine != "mocker" and config.mocker.startup_time is not None:
         yield warning("no-effect", "mocker.startup_time", config.mocker.startup_time, "the engine is real")
 
