@@ -48,7 +48,7 @@ def memory(config: Config, placement: Placement) -> Iterable[Problem]:
         return
     available = gpu.memory_gb or GPU_MEMORY_GB.get((gpu.kind or "").upper().removeprefix("NVIDIA "))
     if available is None:
-        yield from _unknown(gpu.kind)
+        yield from _unknown(gpu.kind) if config.engine == "real" else ()
         return
     for name, role in config.roles.items():
         split = role.tensor_parallel_size * role.pipeline_parallel_size
