@@ -105,7 +105,8 @@ def _given(role: Role, names: Iterable[str]) -> tuple[str, Any]:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    """A whole number that a float can hold; a larger one is no length of anything."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53
 
 
 def _bytes_per_token(model: Model, role: Role) -> float | None:
