@@ -1,6 +1,7 @@
 """What the tools' command lines know: flag names, kinds and choices, read from `catalogues/` when asked for.
 
-Taken from: names of catalogues (`vllm-0.31.0`). Given to: `rules/flags`. Files are written by tools/catalogue.py.
+Taken from: names of catalogues (`vllm-0.31.0`). Given to: the rules on flags, and `lower`. Files
+are written by tools/catalogue.py.
 Never does: reading a file twice in a process, or one that nobody named; judging a value.
 """
 
@@ -53,6 +54,11 @@ class Flag:
     deprecated: str = ""
     """The tool still takes it: what to do now."""
 
+    @property
+    def adds_up(self) -> bool:
+        """Given twice, both count: a list whose items are words of their own."""
+        return self.kind == "list" and (self.several or not self.split)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
@@ -68,6 +74,27 @@ class Catalogue:
     def title(self) -> str:
         """The tools and versions, for people: `dynamo.vllm 1.6.1 and vllm 0.31.0`."""
         return " and ".join(" ".join(name.rsplit("-", 1)) for name in self.names)
+
+    def meant(self, word: str) -> list[str]:
+        """Names of the flags that a word of a command line can mean, as argparse reads it; none for a value.
+
+        Several for an abbreviation of several; a long flag that is not known means what it says.
+        """
+        text = word.partition("=")[0]
+        if text.startswith("--"):
+            name = canonical(text[2:])
+            if name in self.flags or not name:
+                return [self.flags[name].name] if name else []
+            usable = {
+                flag.name for key, flag in self.flags.items() if key.startswith(name) and not flag.removed
+            }
+            return sorted(usable) or [name]
+        if not text.startswith("-") or not text[1:2].isalpha():
+            return []
+        short = {spelling: flag.name for flag in self.flags.values() for spelling in flag.short}
+        # A short flag of one letter may have its value in the same word.
+        found = short.get(text[1:]) or short.get(text[1])
+        return [found] if found else []
 
 
 @cache

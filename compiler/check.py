@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from compiler.errors import Problem
 from compiler.model import Config
 from compiler.placement import Placement
-from compiler.rules import accuracy, files, flags, lmcache, model, nodes, ports, settings, sizes, workload
+from compiler.rules import (
+    accuracy,
+    files,
+    flags,
+    lmcache,
+    memory,
+    model,
+    nodes,
+    placeholders,
+    ports,
+    settings,
+    sizes,
+    workload,
+)
 
 Check = Callable[[Config, Placement], Iterable[Problem]]
 
@@ -39,9 +52,10 @@ RULES: tuple[Rule, ...] = (
     Rule("gpus-per-node", "the workers on a node need no more GPUs than it has", sizes.gpus_per_node),
     Rule("prefill-tp", "prefill TP is at most decode TP, unless the constraint is lifted", sizes.prefill_tp),
     Rule("heads", "attention heads and KV heads divide by TP", model.heads),
+    Rule("dp-attention", "TP divides by DP where SGLang's DP attention is on", model.dp_attention),
     Rule("layers", "layers divide by PP", model.layers),
     Rule("experts", "experts divide by EP, and EP divides the worker's GPUs", model.experts),
-    Rule("memory", "the weights fit the GPUs", model.memory),
+    Rule("memory", "weights and KV cache fit the GPUs", memory.memory),
     Rule("context", "prompt and answer fit the context length", model.context),
     Rule("node-list", "a node list has no name twice and as many names as its count", nodes.lists),
     Rule("node-unknown", "nodes of a role belong to the allocation", nodes.belong),
@@ -65,13 +79,12 @@ RULES: tuple[Rule, ...] = (
     Rule("path", "paths are absolute", files.paths),
     Rule(
         "flag",
-        "arguments are flags of the tool, given once, that do not contradict the plan",
-        settings.flags_given,
+        "arguments are flags of the tool of this version, given once, that do not contradict the plan",
+        flags.known,
     ),
-    Rule("unknown-flag", "arguments are known to the tool of this version", flags.known),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("secret", "no secret is configured", settings.secrets),
-    Rule("placeholder", "templated settings hold known placeholders only", settings.placeholders),
+    Rule("placeholder", "templated settings hold known placeholders only", placeholders.placeholders),
     Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
@@ -83,9 +96,11 @@ RULES: tuple[Rule, ...] = (
         "an accuracy run names a program, asks the deployment and writes where it is looked for",
         accuracy.accuracy,
     ),
+    Rule("load", "a real engine answers with the length that is asked for", workload.answers),
     Rule("gates", "gates and objective can be read", workload.gates),
     Rule("no-effect", "settings have an effect", settings.without_effect),
-    Rule("idle", "nodes and GPUs have work", nodes.idle),
+    Rule("idle", "every node of the allocation has work", nodes.idle),
+    Rule("idle-gpus", "GPUs without work on a used node are told", nodes.idle_gpus),
 )
 """Every rule, in the order its problems are told."""
 
@@ -94,5 +109,5 @@ def check(config: Config, placement: Placement) -> list[Problem]:
     """Every problem of a point. What is idle is told only of a plan that could run."""
     found = [problem for rule in RULES for problem in rule.check(config, placement)]
     if any(problem.level == "error" for problem in found):
-        return [problem for problem in found if problem.code != "idle"]
+        return [problem for problem in found if problem.code not in ("idle", "idle-gpus")]
     return found

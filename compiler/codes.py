@@ -158,6 +158,17 @@ PAGES: tuple[Page, ...] = (
         ("decode.tensor_parallel_size=3",),
     ),
     Page(
+        "dp-attention",
+        "with SGLang's DP attention a worker has TP x PP GPUs, and its TP ranks divide into DP groups",
+        "use a DP that divides TP",
+        (
+            "backend=sglang",
+            "+decode.args.enable_dp_attention=true",
+            "decode.tensor_parallel_size=4",
+            "decode.data_parallel_size=3",
+        ),
+    ),
+    Page(
         "layers",
         "there is a layer for every pipeline stage, best the same number",
         "use a PP that divides the layers",
@@ -171,8 +182,8 @@ PAGES: tuple[Page, ...] = (
     ),
     Page(
         "memory",
-        "the weights fit the GPUs; an estimate, so only what cannot fit is an error",
-        "raise TP or PP, or take a quantised model",
+        "weights and KV cache fit the GPUs; all of it is estimated, so only weights that cannot fit are an error",
+        "raise TP or PP, take a quantised model, or say system.gpu.memory_gb where the kind is not known",
         ("system=slurm", "system.gpu.kind=T4", "model.num_hidden_layers=2000"),
     ),
     Page(
@@ -206,7 +217,18 @@ PAGES: tuple[Page, ...] = (
         "use topology=shared, more nodes, or smaller roles",
         ("num_nodes=1",),
     ),
-    Page("idle", "nodes and GPUs have work", "lower num_nodes, or give the roles more", ("num_nodes=4",)),
+    Page(
+        "idle",
+        "every node of the allocation has work",
+        "lower num_nodes, or give the roles more",
+        ("num_nodes=4",),
+    ),
+    Page(
+        "idle-gpus",
+        "GPUs without work on a node that has some are told; strict=true does not forbid them",
+        "raise the sizes or workers_per_node, or leave them idle",
+        ("system=slurm", "model.revision=main"),
+    ),
     # Ports
     Page("port-overlap", "no port is taken twice on a host", "move one of the two", ("dynamo.port=9090",)),
     Page(
@@ -244,7 +266,7 @@ PAGES: tuple[Page, ...] = (
     Page(
         "flag",
         "arguments are names of flags, each given once, that do not contradict the plan",
-        "use the key of the configuration for what the plan sets",
+        "use the key that is named for what the plan sets, also in extra_args and in short spellings",
         ("+decode.args.tensor_parallel_size=2",),
     ),
     Page(
@@ -316,8 +338,8 @@ PAGES: tuple[Page, ...] = (
     ),
     Page(
         "load",
-        "a round of load ends, and has at least as many requests as it keeps in flight",
-        "set a request count, at least the concurrency",
+        "a round of load ends, has as many requests as it keeps in flight, and a real engine keeps to its lengths",
+        "set a request count, at least the concurrency, and ignore_eos or min_tokens in extra_inputs",
         ("aiperf.concurrency=100",),
     ),
     Page(
@@ -325,6 +347,12 @@ PAGES: tuple[Page, ...] = (
         "an accuracy run names a program, asks the deployment and writes where it is looked for",
         "keep {model}, {url} and {artifact_dir} in accuracy.cli, and paths absolute",
         ("accuracy=mmlu", "accuracy.cli='--model {model} --url http://elsewhere:8000'"),
+    ),
+    Page(
+        "time-limit",
+        "what may be waited for ends before the job does",
+        "lower the timeout, or raise the job's limit (hydra.launcher.timeout_min)",
+        ("system=slurm", "bench.timeout_s=7200"),
     ),
     Page(
         "gates",

@@ -16,6 +16,35 @@ import yaml
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 from compiler.renamed import PACKAGE_HINT
 
+_YAML_HINTS: tuple[tuple[str, str], ...] = (
+    ("'\\t'", "indent with spaces, not tabs"),
+    (r"that cannot start any token", "put quotes around a value that starts with this character"),
+    ("duplicate key", "name each key once"),
+    (
+        "mapping values are not allowed",
+        "write one 'key: value' per line, below its neighbours; quote a value that holds ': '",
+    ),
+    ("expected ',' or", "close the bracket, and put commas between the items"),
+    ("unexpected end of stream", "close the quotation mark that opens here"),
+    ("escape character", "use single quotes, in which a backslash is itself"),
+    ("undefined alias", "put quotes around a value that starts with '*', or define its anchor '&'"),
+    ("alphabetic or numeric", "put quotes around a value that starts with '&' or '*'"),
+    (
+        "constructor for the tag",
+        "leave out the tag: values are plain here; quotes around one that starts with '!'",
+    ),
+    ("special characters", "take out the control character"),
+    ("another document", "write one document per file, without '---'"),
+    ("unhashable key", "use a plain word as key"),
+    ("<document start>", "start the keys of one mapping in the same column"),
+    ("expected <block end>, but found '<block", "start the keys of one mapping in the same column"),
+    ("expected <block end>, but found '<scalar>'", "put quotes around the whole value"),
+    (
+        "expected <block end>, but found '?'",
+        "keep list items and keys apart: a mapping has no lines with '-'",
+    ),
+)
+"""Part of what PyYAML says -> what to do; the first that fits counts."""
 _OVERRIDDEN = re.compile(r"In '([^']+)': Could not override '([^'@]+)@")
 
 
@@ -50,10 +79,19 @@ def sentence(exception: BaseException) -> str:
 def _yaml(exception: BaseException, _: list[Path]) -> Problem | None:
     if not isinstance(exception, yaml.YAMLError):
         return None
-    mark = getattr(exception, "problem_mark", None) or getattr(exception, "context_mark", None)
-    reason = getattr(exception, "problem", None) or sentence(exception)
-    problem = error("yaml", "", NOTHING, f"is not YAML: {reason}", "indent with spaces; name each key once")
-    return problem.at(f"{shown(Path(mark.name))}:{mark.line + 1}") if mark is not None else problem
+    marks = [getattr(exception, name, None) for name in ("problem_mark", "context_mark")]
+    reason = (getattr(exception, "problem", None) or sentence(exception)).removeprefix("but ")
+    if "end of stream" in reason:
+        marks.reverse()  # where the quotation opens, not where the file ends
+    hint = next(
+        (hint for part, hint in _YAML_HINTS if part in reason), "write key: value, indented with spaces"
+    )
+    problem = error("yaml", "", NOTHING, f"is not YAML: {reason}", hint)
+    mark = marks[0] or marks[1]
+    if mark is not None:
+        return problem.at(f"{shown(Path(mark.name))}:{mark.line + 1}")
+    name = getattr(exception, "name", None)
+    return problem.at(shown(Path(name))) if isinstance(name, str) else problem
 
 
 def _not_utf8(exception: BaseException, files: list[Path]) -> Problem | None:

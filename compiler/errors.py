@@ -59,6 +59,18 @@ class Problem:
         return {name: json_value(getattr(self, name)) for name in names}
 
 
+@dataclass(frozen=True, slots=True)
+class JointProblem(Problem):
+    """A problem that several keys make together. `origin` blames the one that the user wrote: see `of_key`."""
+
+    others: tuple[tuple[str, Any], ...] = ()
+    """Further keys and their values; the problem's own key is blamed where the user wrote none of them."""
+
+    def of_key(self, key: str, value: Any) -> Problem:
+        """The plain problem, told of one of its keys."""
+        return Problem(self.level, self.code, key, value, self.reason, self.hint, self.origin)
+
+
 def error(code: str, key: str, value: Any, reason: str, hint: str = "") -> Problem:
     """A problem that forbids to run."""
     return Problem("error", code, key, value, reason, hint)

@@ -47,6 +47,8 @@ Size = Literal["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_
 
 OWN_SEED = "auto"
 """As a random seed: one that the point has for itself."""
+DP_ATTENTION = "enable_dp_attention"
+"""Flag of SGLang."""
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -74,14 +76,26 @@ class Role:
     env: Env = field(default_factory=dict)
 
     @property
+    def has_dp_attention(self) -> bool:
+        """SGLang's DP attention: data parallel ranks are groups of the tensor parallel ones."""
+        given = {name.replace("-", "_"): value for name, value in self.args.items()}
+        return given.get(DP_ATTENTION) is True or f"--{DP_ATTENTION.replace('_', '-')}" in self.extra_args
+
+    @property
+    def attention_tensor_parallel_size(self) -> int:
+        """Ranks that share the heads of one attention: TP, or TP / DP with DP attention."""
+        groups = self.data_parallel_size if self.has_dp_attention else 1
+        return max(1, self.tensor_parallel_size // groups)
+
+    @property
     def tensor_times_data_parallel_size(self) -> int:
-        """TP x DP: ranks of one pipeline stage."""
-        return self.tensor_parallel_size * self.data_parallel_size
+        """TP x DP: ranks of one pipeline stage. With DP attention those are the TP ranks."""
+        return self.tensor_parallel_size * (1 if self.has_dp_attention else self.data_parallel_size)
 
     @property
     def world_size(self) -> int:
-        """GPUs of one worker: TP x PP x DP."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+        """GPUs of one worker: TP x PP x DP, or TP x PP with DP attention."""
+        return self.tensor_times_data_parallel_size * self.pipeline_parallel_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

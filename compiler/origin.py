@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import yaml
 
 from compiler.complaint import shown
 from compiler.compose import COMPLAINTS, Composer
-from compiler.errors import Problem
+from compiler.errors import JointProblem, Problem
 
 
 class Origins:
     """Places of one point's keys."""
 
     def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
-        self._lines = composer.kept(_lines, composer.selection(overrides))
+        lines = composer.kept(_lines, composer.selection(overrides))
+        self._lines = {key: line.place for key, line in lines.items()}
+        self._own = {key for key, line in lines.items() if line.own}
         # The option of a group is chosen by an override; the keys below it were written in the option's file.
         self._groups = {_key(text): f"override '{text}'" for text in overrides if composer.is_group(text)}
         self._overrides = {
@@ -29,8 +32,7 @@ class Origins:
 
     def of(self, key: str) -> str:
         """The override of the key or of what holds it, else `file:line` of the same, else ""."""
-        parts = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
-        paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        paths = _paths(key)
         if paths[0] in self._groups:
             return self._groups[paths[0]]
         for places in (self._overrides, self._lines, self._groups):
@@ -42,6 +44,13 @@ class Origins:
         near = [place for group, place in self._groups.items() if paths[-1].startswith(group)]
         return next(below, ", ".join(near or self._groups.values()))
 
+    def blamed(self, problem: JointProblem) -> Problem:
+        """The problem told of the first of its keys that an override sets, else a file of the user's, else its own."""
+        keys = [(problem.key, problem.value), *problem.others]
+        by_override = (pair for pair in keys if any(path in self._overrides for path in _paths(pair[0])))
+        by_file = (pair for pair in keys if pair[0] in self._own)
+        return problem.of_key(*next(by_override, next(by_file, keys[0])))
+
 
 def with_origins(
     composer: Composer, overrides: Sequence[str], problems: Sequence[Problem]
@@ -50,15 +59,30 @@ def with_origins(
     if all(problem.origin for problem in problems):
         return tuple(problems)
     origins = Origins(composer, overrides)
-    return tuple(p if p.origin else p.at(origins.of(p.key)) for p in problems)
+    plain = [origins.blamed(p) if isinstance(p, JointProblem) else p for p in problems]
+    return tuple(p if p.origin else p.at(origins.of(p.key)) for p in plain)
+
+
+def _paths(key: str) -> list[str]:
+    """The key and what holds it, innermost first."""
+    parts = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
-def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
-    lines: dict[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Where a file writes a key, and whether that file is the user's own."""
+
+    place: str
+    own: bool
+
+
+def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, _Line]:
+    lines: dict[str, _Line] = {}
     try:
         sources = composer.sources(selection)
     except COMPLAINTS:  # the selection itself is what is wrong: its problems carry their own place
@@ -70,11 +94,11 @@ def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, str]:
             )
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
             continue
-        prefix = [source.package] if source.package else []
+        prefix, file, own = [source.package] if source.package else [], shown(source.path), source.own
         if prefix and not composer.options(source.package.partition(".")[0]):
-            lines.setdefault(source.package, f"{shown(source.path)}:1")
+            lines.setdefault(source.package, _Line(f"{file}:1", own))
         for path, line in _keys(root, prefix):
-            lines[path] = f"{shown(source.path)}:{line}"
+            lines[path] = _Line(f"{file}:{line}", own)
     return lines
 
 

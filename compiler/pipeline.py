@@ -16,6 +16,7 @@ from compiler.normalise import normalise
 from compiler.origin import with_origins
 from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
+from compiler.rules.workload import times
 from compiler.schema import parse
 from compiler.sweep import across
 
@@ -47,15 +48,23 @@ def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, 
     if config is not None:
         config = with_facts(normalise(config))
         placement = place(config)
-        problems += _graded(config, check(config, placement))
+        found = [*check(config, placement), *times(config, composed.time_limit_min)]
+        problems += _graded(config, found)
         if not any(problem.level == "error" for problem in problems):
             lowered = lower(config, placement)
     told = with_origins(composer, overrides, problems)
     return _point(composed, config, lowered, told)
 
 
+TOLD_ONLY = ("idle-gpus",)
+"""Warnings that strict leaves as they are: a small model on a large node is what was asked for, and no slip."""
+
+
 def _graded(config: Config, problems: Sequence[Problem]) -> list[Problem]:
-    return [replace(problem, level="error") for problem in problems] if config.strict else list(problems)
+    """With `strict` warnings are errors."""
+    if not config.strict:
+        return list(problems)
+    return [p if p.code in TOLD_ONLY else replace(p, level="error") for p in problems]
 
 
 def _told(point: Point, warnings: Sequence[Problem]) -> Point:

@@ -1,4 +1,4 @@
-"""The plan as plain JSON data, and back: `servix.plan/1`, and `servix.deployment/1` for one deployment alone.
+"""The plan as plain JSON data, and back: `servix.plan/1`. One deployment alone is written as `servix.deployment/1`.
 
 Taken from: a Plan or a Deployment. Given to: `emit`, the store, `action=plan format=json`, the launchers.
 Never does: text or files; the caller dumps and loads.
@@ -44,28 +44,18 @@ def from_json(data: Any) -> Plan:
 
     A problem without a value and one with the value null are written alike, and read as without.
     """
-    plan: Plan = _read(Plan, SCHEMA, data)
+    if not isinstance(data, dict):
+        raise _expected("an object", data)
+    found = data.get("schema")
+    if found != SCHEMA:
+        raise PlanFormatError(f"{found!r} cannot be read; this servix reads {SCHEMA!r}", ("schema",))
+    plan: Plan = _form(Plan).load({key: value for key, value in data.items() if key != "schema"})
     return plan
 
 
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
     """One deployment as JSON data: its schema and its fields."""
     return {"schema": DEPLOYMENT_SCHEMA, **_form(Deployment).dump(deployment)}
-
-
-def deployment_from_json(data: Any) -> Deployment:
-    """The deployment that `deployment_to_json` wrote. Raises PlanFormatError."""
-    deployment: Deployment = _read(Deployment, DEPLOYMENT_SCHEMA, data)
-    return deployment
-
-
-def _read(kind: Any, schema: str, data: Any) -> Any:
-    if not isinstance(data, dict):
-        raise _expected("an object", data)
-    found = data.get("schema")
-    if found != schema:
-        raise PlanFormatError(f"{found!r} cannot be read; this servix reads {schema!r}", ("schema",))
-    return _form(kind).load({key: value for key, value in data.items() if key != "schema"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ ACCEPTED = [
     ("+decode.args.max-model-len=4096",),
     ("+decode.args.enforce_eager=true",),
     ("+decode.args.mem_fraction_static=0.9", "backend=sglang"),
-    ("+decode.args.startup_time=1",),
+    ("+decode.args.decode_speedup_ratio=2",),
     ("+decode.args.max_model_len=8k", *REAL),
     ("+decode.args.max_model_len=auto", *REAL),
     ("+decode.args.gpu_memory_utilization=1", *REAL),

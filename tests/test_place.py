@@ -50,6 +50,16 @@ SLICES = [
         [[(2, "0-7")], [(3, "0-7")]],
         0,
     ),
+    (
+        "dp-attention-takes-no-further-gpus",
+        (
+            *("backend=sglang", "+decode.args.enable_dp_attention=true"),
+            *("decode.tensor_parallel_size=8", "decode.data_parallel_size=8"),
+        ),
+        [[(0, "0-7")]],
+        [[(1, "0")]],
+        7,
+    ),
     ("separate-1+3", (*role("prefill", n=3),), [[(0, "0")]], [[(1, "0")], [(2, "0")], [(3, "0")]], 28),
     (
         "A14-two-workers-of-tp4",

@@ -16,7 +16,7 @@ HEAD = """# Problems
 <!-- written by tools/problems.py from compiler/codes.py -->
 
 Every problem names its place, the key, the value, the rule and the way out. `action=plan format=json` gives the
-same with a code. An error forbids to run; a warning does not, unless `strict=true`.
+same with a code. An error forbids to run; a warning does not, unless `strict=true` (`idle-gpus` never does).
 """
 
 

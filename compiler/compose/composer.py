@@ -44,6 +44,8 @@ class Composed:
     overrides: tuple[str, ...]
     data: Mapping[str, Any] | None
     problems: tuple[Problem, ...] = ()
+    time_limit_min: float | None = None
+    """Minutes after which the launcher's job ends; null: it never does."""
 
 
 class Composer:
@@ -115,12 +117,12 @@ class Composer:
                 told = told.at(f"override '{' '.join(groups) or CONFIG_NAME}'")
             return Composed(tuple(overrides), None, (*problems, told))
         if base.plain is not None and (made := set_plainly(base.plain, values, base.watched)) is not None:
-            return Composed(tuple(overrides), made, tuple(problems))
+            return Composed(tuple(overrides), made, tuple(problems), base.time_limit_min)
         config = copy.deepcopy(base.config)
         for value in values:
             problems += apply(value, config)
         data, unresolved = plain_data(config)
-        return Composed(tuple(overrides), data, (*problems, *unresolved))
+        return Composed(tuple(overrides), data, (*problems, *unresolved), base.time_limit_min)
 
     def wrong_settings(self, arguments: Sequence[str]) -> list[Problem]:
         """Settings of Hydra's own that cannot be applied; they are left out of every later composition."""
@@ -175,7 +177,7 @@ class Composer:
             if loaded is not None and loaded.path.startswith("file://"):
                 path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
                 package = "" if default.package in (None, "_global_") else str(default.package)
-                result.append(Source(path, package))
+                result.append(Source(path, package, loaded.provider != "main"))
         return result
 
     def is_group(self, text: str) -> bool:

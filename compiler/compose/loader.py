@@ -28,6 +28,8 @@ class Source:
 
     path: Path
     package: str
+    own: bool
+    """Of a folder the user named, not one that servix brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Base:
     """The same as plain data; null when something in it cannot be resolved, or is resolved by code."""
     watched: frozenset[str]
     """Keys that interpolations refer to: changing one changes others."""
+    time_limit_min: float | None
+    """Minutes after which the launcher's job ends; null: it never does."""
 
 
 class Loader(ConfigLoaderImpl):
@@ -67,4 +71,11 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
     except RecursionError as exception:
         raise ConfigCompositionException("has no end") from exception
     simple = None if unresolved or watched is None else plain
-    return Base(config, loader.merged, simple, watched or frozenset())
+    return Base(config, loader.merged, simple, watched or frozenset(), _time_limit_min(config))
+
+
+def _time_limit_min(config: DictConfig) -> float | None:
+    """What a launcher that has such a limit calls by the name hydra-submitit-launcher gave it."""
+    launcher = config.get("hydra", {}).get("launcher")
+    limit = launcher.get("timeout_min") if isinstance(launcher, DictConfig) else None
+    return limit if isinstance(limit, int | float) and limit >= 1 else None

@@ -29,11 +29,12 @@ def refused_sweep(override: Override) -> Problem | None:
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
     if key in ABOUT_THE_COMMAND:
         reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
-    elif key == "system" or key.startswith("hydra"):
-        reason, hint = (
-            "cannot be swept: the launcher is chosen once for the whole command",
-            "run one command per system",
-        )
+    elif key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
+        reason = "cannot be swept: the launcher is chosen once for the whole command"
+        hint = "run one command per system" if "." not in key else "run one command for each value"
+    elif key.startswith(("hydra.", "hydra/")):
+        reason = "cannot be swept: Hydra's own settings are read once for the whole command"
+        hint = "leave it out, or run one command for each value"
     elif not override.is_discrete_sweep():
         reason, hint = (
             "a continuous range needs a sweeper that samples",

@@ -24,6 +24,7 @@ OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extr
 """Mappings that take new keys with Hydra's `+`."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}\Z")
 """A value that is one interpolation of a key."""
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*\Z")
 MOST_LEVELS = 30
 TOOLS = ("aiperf", "genai_perf")
 """Keys that only the `bench` option of their name brings."""
@@ -193,10 +194,11 @@ def _unknown_key(override: Override, parent: str, missing: str, known: list[str]
     elif missing in TOOLS:
         hint = f"bench={missing} brings it"
     elif key.lstrip("+") == "experiment":
-        reason, hint = (
-            "there are no experiments here",
-            f"put experiment/{value}.yaml into a folder named by --config-dir",
-        )
+        reason, hint = "there are no experiments here", "leave it out"
+        if value is not None:
+            name = (override.input_line or "").partition("=")[2]
+            file = f"experiment/{name if _FILE_NAME.match(name) else '<name>'}.yaml"
+            hint = f"put {file} into a folder named by --config-dir"
     else:
         hint = did_you_mean(missing, known)
     return error("unknown-key", key, value, reason, hint).at(place(override))

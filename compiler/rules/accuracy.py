@@ -1,6 +1,6 @@
 """Rules on the accuracy run: what is started, what it is told, and where it writes.
 
-Its placeholders are looked at with those of all settings (`settings.placeholders`), JSON that lost its quotes with
+Its placeholders are looked at with those of all settings (`placeholders`), JSON that lost its quotes with
 that of all commands.
 """
 

@@ -1,4 +1,4 @@
-"""Rules on the model: sizes against its heads, layers and experts, memory, context length.
+"""Rules on the model: sizes against its heads, layers and experts, context length.
 
 Formulas from the checks of engines and peers: heads and KV heads divide by TP (replicated KV heads: TP divides by
 them), layers by PP, experts by EP.
@@ -6,39 +6,19 @@ them), layers by PP, experts by EP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from compiler.errors import Problem, error, warning
-from compiler.facts import parameters
 from compiler.flags import canonical
-from compiler.model import Config, Role
+from compiler.model import Config
 from compiler.placement import Placement
-
-GPU_MEMORY_GB: Mapping[str, float] = {
-    "A10": 24, "A100": 80, "A100-40GB": 40, "A30": 24, "A40": 48, "B100": 192, "B200": 180, "B300": 288, "GB200": 186,
-    "GB300": 279, "GH200": 96, "H100": 80, "H20": 96, "H200": 141, "H800": 80, "L4": 24, "L40": 48, "L40S": 48,
-    "T4": 16, "V100": 32,
-}  # fmt: skip
-"""GPU kind -> memory in GB, from NVIDIA's data sheets; `system.gpu.memory_gb` goes first."""
-BYTES_OF: Mapping[str, float] = {
-    "fp8": 1,
-    "int8": 1,
-    "w8a8": 1,
-    "awq": 0.5,
-    "gptq": 0.5,
-    "int4": 0.5,
-    "fp4": 0.5,
-}
-"""Part of a quantisation's name -> bytes per weight; anything else counts 2."""
-MOST_USED = 0.9
-"""Share of a GPU's memory that engines use unless told otherwise."""
 
 
 def heads(config: Config, placement: Placement) -> Iterable[Problem]:
     """Attention heads and KV heads against tensor parallel size."""
     model = config.model
     for name, role in config.roles.items():
-        tp, key = role.tensor_parallel_size, f"{name}.tensor_parallel_size"
+        tp, key = role.attention_tensor_parallel_size, f"{name}.tensor_parallel_size"
         if model.num_attention_heads and model.num_attention_heads % tp:
             reason = f"{model.num_attention_heads} attention heads of '{model.id}' do not divide by TP {tp}"
             hint = f"use {_choices(model.num_attention_heads, config.system.gpus_per_node)}"
@@ -46,6 +26,15 @@ def heads(config: Config, placement: Placement) -> Iterable[Problem]:
         elif (shared := model.num_key_value_heads) and not model.kv_lora_rank and _uneven(shared, tp):
             reason = f"{shared} KV heads of '{model.id}' can be neither split nor copied evenly over TP {tp}"
             yield error("heads", key, tp, reason, f"use {_choices(shared, config.system.gpus_per_node)}")
+
+
+def dp_attention(config: Config, placement: Placement) -> Iterable[Problem]:
+    """SGLang's DP attention makes DP groups of the TP ranks."""
+    for name, role in config.roles.items():
+        tp, dp = role.tensor_parallel_size, role.data_parallel_size
+        if role.has_dp_attention and tp % dp:
+            reason = f"DP attention makes {dp} groups of the ranks of TP {tp}, which do not divide"
+            yield error("dp-attention", f"{name}.data_parallel_size", dp, reason, f"use {_choices(tp, tp)}")
 
 
 def _uneven(shared: int, tp: int) -> bool:
@@ -71,9 +60,14 @@ def layers(config: Config, placement: Placement) -> Iterable[Problem]:
 
 
 def experts(config: Config, placement: Placement) -> Iterable[Problem]:
-    """Experts against expert parallel size, which is an engine flag."""
+    """Experts against expert parallel size, which is an engine flag; vLLM's has no number, it takes TP x DP."""
     for name, role in config.roles.items():
         given = {canonical(str(key)): (key, value) for key, value in role.args.items()}
+        key, value = given.get("enable_expert_parallel", ("", None))
+        if value is True and config.model.num_experts is None and config.model.num_hidden_layers:
+            reason = f"'{config.model.id}' is not known to have experts"
+            hint = "leave it out, or set model.num_experts if it has"
+            yield warning("experts", f"{name}.args.{key}", value, reason, hint)
         for flag in ("expert_parallel_size", "ep_size", "ep"):
             if flag not in given:
                 continue
@@ -91,31 +85,6 @@ def experts(config: Config, placement: Placement) -> Iterable[Problem]:
             elif role.world_size % size:
                 reason = f"EP {size} does not divide the worker's {role.world_size} GPUs"
                 yield error("experts", place, size, reason)
-
-
-def memory(config: Config, placement: Placement) -> Iterable[Problem]:
-    """An error only when the weights alone cannot fit; estimates of the rest are a warning."""
-    gpu, count = config.system.gpu, parameters(config.model)
-    available = gpu.memory_gb or GPU_MEMORY_GB.get((gpu.kind or "").upper().removeprefix("NVIDIA "))
-    if available is None or count is None or config.model.synthetic:
-        return
-    for name, role in config.roles.items():
-        split = role.tensor_parallel_size * role.pipeline_parallel_size
-        need = count * _bytes_per_weight(config, role) / split / 1e9
-        key, tp = f"{name}.tensor_parallel_size", role.tensor_parallel_size
-        shown = f"about {need:.1f} GB of weights per GPU, {gpu.kind or 'the GPU'} has {available:g} GB"
-        if need > available and not config.model.num_experts:
-            yield error("memory", key, tp, shown, f"raise {name} TP or PP, or use a quantised model")
-        elif need > MOST_USED * available:
-            yield warning(
-                "memory", key, tp, f"{shown}; little is left for the KV cache", f"raise {name} TP or PP"
-            )
-
-
-def _bytes_per_weight(config: Config, role: Role) -> float:
-    words = [str(role.args.get(key, "")) for key in ("quantization", "dtype")] + [config.model.id]
-    text = " ".join(words).lower()
-    return next((size for part, size in BYTES_OF.items() if part in text), 2.0)
 
 
 def context(config: Config, placement: Placement) -> Iterable[Problem]:

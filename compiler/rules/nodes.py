@@ -99,7 +99,7 @@ def enough(config: Config, placement: Placement) -> Iterable[Problem]:
 
 
 def idle(config: Config, placement: Placement) -> Iterable[Problem]:
-    """Nodes and GPUs without work are told, never handed out silently."""
+    """Nodes without work: more was asked for than the roles use."""
     available = config.system.gpus_per_node
     empty = [entry.node for entry in placement.idle_gpus if len(entry.gpus) == available]
     named = [
@@ -109,6 +109,11 @@ def idle(config: Config, placement: Placement) -> Iterable[Problem]:
         key, value = ("nodes", config.nodes) if config.nodes is not None else ("num_nodes", config.num_nodes)
         reason = f"{len(named)} of {config.num_nodes} nodes have no work: {', '.join(named)}"
         yield warning("idle", key, value, reason, "use fewer nodes, or give a role more of them")
+
+
+def idle_gpus(config: Config, placement: Placement) -> Iterable[Problem]:
+    """GPUs without work on nodes that have some: told, never handed out silently."""
+    available = config.system.gpus_per_node
     partly = [entry for entry in placement.idle_gpus if len(entry.gpus) < available]
     if partly and config.system.gpu.kind != VIRTUAL:
         alike: dict[tuple[int, ...], list[int]] = {}
@@ -117,7 +122,7 @@ def idle(config: Config, placement: Placement) -> Iterable[Problem]:
         shown = "; ".join(f"{_named(placement, nodes)}: {spans(gpus)}" for gpus, nodes in alike.items())
         reason = f"{sum(len(entry.gpus) for entry in partly)} GPUs have no work ({shown})"
         yield warning(
-            "idle", "system.gpus_per_node", available, reason, "raise the sizes or workers_per_node"
+            "idle-gpus", "system.gpus_per_node", available, reason, "raise the sizes or workers_per_node"
         )
 
 

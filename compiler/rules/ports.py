@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.errors import Problem, error, warning
+from compiler.errors import JointProblem, Problem, warning
 from compiler.kinds import HIGHEST_PORT
 from compiler.model import Config
 from compiler.placement import Placement
 from compiler.rules.nodes import topology
 
 LMCACHE_PORTS = "lmcache.lmcache_worker_ports"
+_TP, _PP, _DP = "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
+_SIZES_OF_STRIDE: Mapping[int | str, tuple[str, ...]] = {
+    _TP: (_TP,),
+    _DP: (_DP,),
+    "tensor_times_data_parallel_size": (_TP, _DP),
+    "world_size": (_TP, _PP, _DP),
+}
+"""Stride of a family -> the sizes of a role that it grows with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Ports `first` to `last` on a node, whose they are, and the key that moves them."""
+    """Ports `first` to `last` on a node, whose they are, the key that moves them, and sizes that do too."""
 
     node: int
     first: int
@@ -25,6 +33,7 @@ class Taken:
     owner: str
     key: str
     value: Any
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -44,11 +53,12 @@ def overlap(config: Config, placement: Placement) -> Iterable[Problem]:
             told.add(pair)
             port = max(left.first, right.first)
             where = f"port {port} on {_name(placement, node)}"
-            reason = f"{where} is taken by {left.owner} (set by {left.key}) and {right.owner}"
+            reason = f"{where} is taken by {left.owner} ({left.key}) and {right.owner} ({right.key})"
             hint = "move one of them by 100 or so"
             if left.key == right.key == LMCACHE_PORTS:
                 hint = "a host with several workers needs it to be null"
-            yield error("port-overlap", right.key, right.value, reason, hint)
+            others = ((left.key, left.value), *right.sizes, *left.sizes)
+            yield JointProblem("error", "port-overlap", right.key, right.value, reason, hint, others=others)
 
 
 def in_range(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -58,7 +68,10 @@ def in_range(config: Config, placement: Placement) -> Iterable[Problem]:
         if taken.last > HIGHEST_PORT and taken.key not in told:
             told.add(taken.key)
             reason = f"{taken.owner} would need port {taken.last}, the highest is {HIGHEST_PORT}"
-            yield error("port-range", taken.key, taken.value, reason, "lower the base")
+            hint = f"lower {taken.key}" + (", or the sizes" if taken.sizes else "")
+            yield JointProblem(
+                "error", "port-range", taken.key, taken.value, reason, hint, others=taken.sizes
+            )
 
 
 def privileged(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -97,9 +110,19 @@ def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
             for name, port in part.ports.items():
                 base = config.backend.ports[name].base
                 last = port.port + port.count - 1
-                owner = f"{name} of {worker.role}-{worker.index}"
-                yield Taken(part.node, port.port, last, owner, f"backend.ports.{name}.base", base)
+                owner, key = f"{name} of {worker.role}-{worker.index}", f"backend.ports.{name}.base"
+                sizes = _sizes(config, name, worker.role)
+                yield Taken(part.node, port.port, last, owner, key, base, sizes)
     yield from _lmcache_workers(config, placement)
+
+
+def _sizes(config: Config, family: str, role_name: str) -> tuple[tuple[str, int], ...]:
+    """Settings above 1 that move or widen the ports of a family, also those of roles on the same nodes."""
+    stride = config.backend.ports[family].stride
+    names = ["workers_per_node", *_SIZES_OF_STRIDE.get(stride, ())]
+    roles = config.roles if config.topology == "shared" else [role_name]
+    keys = ((f"{role}.{name}", getattr(config.roles[role], name)) for role in roles for name in names)
+    return tuple((key, value) for key, value in keys if value > 1)
 
 
 def _lmcache_workers(config: Config, placement: Placement) -> Iterator[Taken]:

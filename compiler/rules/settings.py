@@ -1,4 +1,4 @@
-"""Rules on single settings: flags, environments, placeholders, and what would have no effect."""
+"""Rules on single settings: the engine, environments, secrets, commands, and what would have no effect."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 from compiler import flags, late
 from compiler.catalogue import catalogue, passed
-from compiler.errors import NOTHING, Problem, did_you_mean, error, warning
-from compiler.late import MODEL_WORDS, SETTING_WORDS
-from compiler.model import ROLES_OF_TOPOLOGY, Config, Engine, Role
+from compiler.errors import NOTHING, Problem, error, warning
+from compiler.model import ROLES_OF_TOPOLOGY, Config, Role
 from compiler.placement import Placement
-from compiler.rules import accuracy
 
 _SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?|private_key)$")
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
+
+_QUOTES_INSIDE = ("<<", "$'", "$(", "${", "`")
+"""Here-documents, ANSI-C quotes and substitutions, which quote by rules of their own."""
 
 
 def _planned_env(config: Config) -> dict[str, str]:
@@ -54,65 +55,6 @@ def engine(config: Config, placement: Placement) -> Iterable[Problem]:
         yield error("engine", "engine", config.engine, reason, "use model=qwen3-0.6b, or engine=mocker")
 
 
-def flags_given(config: Config, placement: Placement) -> Iterable[Problem]:
-    """Every mapping that becomes flags."""
-    planned = config.backend.engines.get(config.engine)
-    reserved = planned.reserved if planned else []
-    for name, role in config.roles.items():
-        yield from _flags(f"{name}.args", role.args, reserved)
-        yield from _reserved_words(f"{name}.extra_args", role.extra_args, reserved)
-    yield from _reserved_words("bench.extra_args", config.bench.extra_args, config.bench.reserved)
-    yield from _flags(
-        "dynamo.frontend_args", config.dynamo.frontend_args, ["http_host", "http_port", "router_mode"]
-    )
-    tool = config.bench.name
-    yield from _flags(tool, config.arguments, config.bench.reserved)
-    for index, phase in enumerate(config.phases):
-        own = {key: value for key, value in phase.items() if key != "name"}
-        yield from _flags(f"phases.{index}", own, config.bench.reserved)
-        for key in own:
-            plain = flags.canonical(str(key))
-            base = [name for name in config.arguments if flags.canonical(name) == plain]
-            place = f"phases.{index}.{key}"
-            if plain in map(flags.canonical, config.bench.reserved):
-                continue
-            if not base:
-                hint = did_you_mean(str(key), config.arguments)
-                reason = f"'{tool}' has no such argument here; add it with +{tool}.{key}=null first"
-                yield error("flag", place, own[key], reason, hint)
-            elif key not in base:
-                yield error(
-                    "flag", place, own[key], f"is spelled '{base[0]}' in '{tool}'", "use one spelling"
-                )
-
-
-def _flags(place: str, arguments: Mapping[str, Any], reserved: Iterable[str]) -> Iterable[Problem]:
-    planned = {flags.canonical(name) for name in reserved}
-    seen: dict[str, str] = {}
-    for name, value in arguments.items():
-        key, plain = f"{place}.{name}", flags.canonical(str(name))
-        if not flags.is_flag_name(str(name)):
-            yield error(
-                "flag", key, value, "is not a flag's name", "letters, digits and '_', e.g. max_model_len"
-            )
-        elif plain in planned:
-            hint = "use the key of that name in the configuration, e.g. decode.tensor_parallel_size"
-            yield error("flag", key, value, "is set by the plan and would contradict it", hint)
-        elif plain in seen:
-            yield error("flag", key, value, f"is given as '{seen[plain]}' too", "use one spelling")
-        seen[plain] = str(name)
-
-
-def _reserved_words(place: str, given: Iterable[str], reserved: Iterable[str]) -> Iterable[Problem]:
-    """Words passed as they are may be any flag, but none that the plan sets."""
-    planned = {flags.canonical(name) for name in reserved}
-    for index, word in enumerate(given):
-        if word.startswith("--") and flags.canonical(word[2:].partition("=")[0]) in planned:
-            hint = "use the key of that name in the configuration, e.g. decode.tensor_parallel_size"
-            reason = "is set by the plan and would contradict it"
-            yield error("flag", f"{place}.{index}", word, reason, hint)
-
-
 def environment(config: Config, placement: Placement) -> Iterable[Problem]:
     """Variables that the plan sets itself."""
     places = {f"{name}.env": role.env for name, role in config.roles.items()}
@@ -141,113 +83,6 @@ def secrets(config: Config, placement: Placement) -> Iterable[Problem]:
                 yield error("secret", f"{place}.{name}", NOTHING, reason, hint).at("the configuration")
 
 
-def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
-    """All templated settings of users, read once."""
-    for key in ("path", "tokenizer"):
-        value = getattr(config.model, key)
-        if value and not (key == "tokenizer" and value == config.model.source):
-            yield from _template(f"model.{key}", value, {}, MODEL_WORDS)
-    for key, text, fields in _settings(config):
-        wrong = list(_template(key, text, fields, SETTING_WORDS))
-        yield from wrong or _node_words(config, key, text)
-    yield from _data_words(config, placement)
-
-
-def _settings(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
-    """Key, text and own words of every templated setting that may name nodes."""
-    host, command = {"host": "x"}, config.between_phases.command
-    for place, env in {"system.env": config.system.env, "dynamo.env": config.dynamo.env}.items():
-        yield from ((f"{place}.{name}", value, host) for name, value in env.items())
-    lists: dict[str, Any] = {
-        "system.mounts": config.system.mounts,
-        "lmcache": config.lmcache,
-        "lmcache_controller.command": config.lmcache_controller.command,
-        "between_phases.command": command,
-    }
-    for place, value in lists.items():
-        yield from ((key, text, {}) for key, text in _texts(place, value))
-    yield from accuracy.texts(config)
-
-
-def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
-    """Words of the backend's, serving's and bench's YAML: a user may have written those files."""
-    frontend, service = {"host": "x", "port": "1"}, {"host": "x", "port": "1"}
-    dynamo, bench = (
-        config.dynamo,
-        {"model": "x", "url": "x", "address": "x", "tokenizer": "x", "artifact_dir": "x", "revision": "x"},
-    )
-    lists = [
-        ("dynamo.frontend_command", dynamo.frontend_command, frontend),
-        ("dynamo.frontend_words", dynamo.frontend_words, frontend),
-        ("dynamo.etcd_command", dynamo.etcd_command, service),
-        ("dynamo.nats_command", dynamo.nats_command, service),
-        ("bench.command", config.bench.command, bench),
-        ("bench.words", config.bench.words, bench),
-    ]
-    for key, words, fields in lists:
-        for index, word in enumerate(words):
-            yield from _template(f"{key}.{index}", word, fields, SETTING_WORDS)
-    chosen = config.backend.engines.get(config.engine)
-    if chosen is not None:
-        yield from _engine_words(config, chosen, placement)
-
-
-def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Iterable[Problem]:
-    names = [
-        "model",
-        "served_model",
-        "role",
-        "worker",
-        "host",
-        "head_host",
-        "num_nodes",
-        "node_rank",
-        "revision",
-    ]
-    names += ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"]
-    place = f"backend.engines.{config.engine}"
-    for worker in {worker.role: worker for worker in placement.workers}.values():
-        fields = dict.fromkeys([*names, *(f"port.{name}" for name in worker.parts[0].ports)], "x")
-        spans = len(worker.parts) > 1
-        lists = {
-            "command": chosen.command,
-            "args": chosen.args,
-            f"roles.{worker.role}": chosen.roles.get(worker.role, []),
-        }
-        lists |= {"multi_node": chosen.multi_node} if spans else {}
-        texts = [(f"{key}.{i}", word) for key, words in lists.items() for i, word in enumerate(words)]
-        texts += [(f"env.{name}", value) for name, value in chosen.env.items()]
-        for key, text in texts:
-            yield from _template(f"{place}.{key}", text, fields, SETTING_WORDS)
-
-
-def _template(key: str, text: str, fields: Mapping[str, str], known: Iterable[str]) -> Iterable[Problem]:
-    try:
-        late.template(text, fields, tuple(known))
-    except late.TemplateError as exception:
-        yield error("placeholder", key, text, str(exception))
-
-
-def _node_words(config: Config, key: str, text: str) -> Iterable[Problem]:
-    """`{node:N}` of a node the allocation does not have."""
-    count = config.num_nodes or 1
-    for word in late.NODE_WORD.findall(text):
-        if int(word) >= count:
-            reason = f"{{node:{word}}} is not in an allocation of {count} nodes"
-            yield error("placeholder", key, text, reason, f"use {{node:0}} to {{node:{count - 1}}}")
-
-
-def _texts(key: str, value: Any) -> Iterable[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _texts(f"{key}.{name}", item)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(f"{key}.{index}", item)
-
-
 def commands(config: Config, placement: Placement) -> Iterable[Problem]:
     """JSON in a command loses its quotes to the shell's rules."""
     places = {f"{name}.extra_args": role.extra_args for name, role in config.roles.items()}
@@ -274,6 +109,9 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
 
 
 def _unbalanced(key: str, text: str) -> Iterable[Problem]:
+    """Quotes that bash could not close either; only it can judge texts with quotes inside other forms."""
+    if any(form in text for form in _QUOTES_INSIDE):
+        return
     try:
         shlex.split(text, comments=True)
     except ValueError as exception:
@@ -299,6 +137,11 @@ def without_effect(config: Config, placement: Placement) -> Iterable[Problem]:
                     continue  # no engine knows it: that is an error of its own
                 reason = f"the {config.engine} engine does not know it, so it is left out"
                 yield warning("no-effect", f"{name}.args.{flag}", role.args[flag], reason)
+    controller = config.lmcache_controller
+    if controller.ports and not controller.command:
+        reason = "no controller is started, since lmcache_controller.command is null"
+        hint = "set the command, or leave the ports out"
+        yield warning("no-effect", "lmcache_controller.ports", controller.ports, reason, hint)
     if config.engine != "mocker" and config.mocker.startup_time is not None:
         yield warning("no-effect", "mocker.startup_time", config.mocker.startup_time, "the engine is real")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from compiler.errors import Problem, error
-from compiler.model import Config
+from compiler.model import Config, Role
 from compiler.placement import Placement, nodes_per_worker
 
 
@@ -151,19 +151,22 @@ def _a(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
-def _product(role: object) -> str:
-    sizes = [("TP", "tensor_parallel_size"), ("PP", "pipeline_parallel_size"), ("DP", "data_parallel_size")]
-    shown = [f"{short} {getattr(role, key)}" for short, key in sizes if getattr(role, key) > 1]
-    world = getattr(role, "world_size")  # noqa: B009
-    return f"{' x '.join(shown)} = {world}" if len(shown) > 1 else str(world)
+def _sizes(role: Role) -> dict[str, str]:
+    """Sizes whose product is the world size -> their short names."""
+    sizes = {"tensor_parallel_size": "TP", "pipeline_parallel_size": "PP"}
+    return sizes if role.has_dp_attention else sizes | {"data_parallel_size": "DP"}
 
 
-def _largest_size(role: object) -> str:
-    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    return max(sizes, key=lambda size: int(getattr(role, size)))
+def _product(role: Role) -> str:
+    shown = [f"{short} {getattr(role, key)}" for key, short in _sizes(role).items() if getattr(role, key) > 1]
+    return f"{' x '.join(shown)} = {role.world_size}" if len(shown) > 1 else str(role.world_size)
 
 
-def _largest(name: str, role: object) -> str:
+def _largest_size(role: Role) -> str:
+    return max(_sizes(role), key=lambda size: int(getattr(role, size)))
+
+
+def _largest(name: str, role: Role) -> str:
     return f"{name}.{_largest_size(role)}"
 
 

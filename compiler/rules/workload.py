@@ -16,6 +16,11 @@ _GATE = re.compile(
     r"\s*(?P<metric>[a-z][a-z0-9_]*(?:\.[a-z0-9]+)?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)\s*\Z"
 )
 
+_KEEPS_GOING = re.compile(
+    r"ignore_eos(?!['\"]?\s*[:=]\s*['\"]?(false|0))|min_(new_)?tokens|output_tokens_mean.deterministic|force.min.tokens"
+)
+"""What the inputs of a request may say to keep an answer going."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -66,6 +71,56 @@ def load(config: Config, placement: Placement) -> Iterable[Problem]:
             # A rate paces the load by itself; the concurrency is only its ceiling then.
             tell = error if arguments.get("request_rate") is None else warning
             yield tell("load", where["request_count"], requests, reason, f"at least {concurrency}")
+
+
+def answers(config: Config, placement: Placement) -> Iterable[Problem]:
+    """A real model ends its answer where it likes, unless it is told to go on to the length that is asked for."""
+    if config.engine != "real" or config.validity.output_length_tolerance is None:
+        return
+    tool = config.bench.name
+    for index, phase in enumerate(config.phases or [{}]):
+        arguments = config.phase_arguments(phase)
+        said = [arguments.get("extra_inputs"), *config.bench.extra_args]
+        fixed = arguments.get("output_tokens_mean") is not None and not any(map(arguments.get, _OWN_LENGTHS))
+        if not fixed or any(map(arguments.get, _GOES_ON)) or any(map(_goes_on, said)):
+            continue
+        place = f"phases.{index}" if "extra_inputs" in phase else tool
+        reason = "nothing tells the engine to go on after the end of an answer, so answers are shorter than asked for"
+        hint = _SET_GOES_ON[tool]
+        yield warning("load", f"{place}.extra_inputs", arguments.get("extra_inputs"), reason, hint)
+        if place == tool:
+            return  # the base is the same for every phase
+
+
+_OWN_LENGTHS = ("input_file", "public_dataset")
+"""Arguments that bring answers of their own lengths."""
+_GOES_ON = ("force_min_tokens", "output_tokens_mean_deterministic")
+"""Arguments of the tools that ask for exactly the length."""
+_SET_GOES_ON = {
+    "aiperf": "set aiperf.extra_inputs={ignore_eos: true}",
+    "genai_perf": "set genai_perf.extra_inputs='ignore_eos:true'",
+}
+
+
+def _goes_on(inputs: object) -> bool:
+    """True for inputs, in any of the forms of a tool, that keep an answer going."""
+    text = str(inputs).lower()
+    return bool(_KEEPS_GOING.search(text))
+
+
+def times(config: Config, limit_min: float | None) -> Iterable[Problem]:
+    """What may be waited for, against the minutes after which the launcher's job ends; null: it never does."""
+    if limit_min is None:
+        return
+    waits = {
+        "launch.ready_timeout_s": (config.launch.ready_timeout_s, "the start of the deployment"),
+        "bench.timeout_s": (config.bench.timeout_s, "one phase"),
+    }
+    for key, (seconds, what) in waits.items():
+        if seconds > limit_min * 60:
+            reason = f"{what} may take {seconds:g} s, the whole job ends after {limit_min:g} min ({limit_min * 60:g} s)"
+            hint = f"lower it, or set hydra.launcher.timeout_min={-(-seconds // 60):g} or more"
+            yield warning("time-limit", key, seconds, reason, hint)
 
 
 def _is_whole(value: object) -> bool:
