@@ -46,8 +46,8 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
         yield warning("duplicate-point", "", NOTHING, reason, "trial=1,2,3 measures repeats")
         return
     seen.add(point.digest)
-    tool, seed = point.workload.tool, shared_seed(point)
-    if seed is None or point.config.get("isolation") == "restart":
+    tool, seed = point.workload.tool, _seed(point.config, point.workload.tool)
+    if seed in (None, OWN_SEED) or _caching_off(point.config) or point.config.get("isolation") == "restart":
         return
     first = loads.setdefault((point.deployment, seed), point.digest)
     if first != point.digest and not _resets(point.config):
@@ -60,12 +60,6 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
     if len(point.workload.phases) > 1 and not _phases_seeded(point.config):
         reason = "phases ask with the same seed, so the first warms the prefix cache for the others"
         yield warning("warm-cache", "phases", NOTHING, reason, "give each phase a random_seed of its own")
-
-
-def shared_seed(point: Point) -> Any:
-    """The seed with which other points may ask the same; null: its own, or nothing is cached."""
-    seed = None if point.workload is None else _seed(point.config, point.workload.tool)
-    return None if seed == OWN_SEED or _caching_off(point.config) else seed
 
 
 def _resets(config: Mapping[str, Any]) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from compiler.plan import Point, Reset
-from compiler.sweep import shared_seed
 from launchers.exits import ended
 from launchers.results.tail import tail
 from launchers.stack import Job, Stack
@@ -56,10 +55,16 @@ async def before(job: Job, stack: Stack, point: Point, measured: Sequence[Point]
     if not reason:
         return Caches("reset", durations_s={"reset": seconds})
     told = f"the prefix caches were not reset: {reason}"
-    seed = shared_seed(point)
-    if seed is not None and seed in map(shared_seed, measured):
-        return Caches("kept", lost=(f"{told}; they hold what seed {seed} asks",))
+    again = _seeds([point]) & _seeds(measured)
+    if again:
+        return Caches("kept", lost=(f"{told}; they hold what seed {min(again)} asks",))
     return Caches("kept", (told,), durations_s={"reset": seconds})
+
+
+def _seeds(points: Sequence[Point]) -> set[int]:
+    workloads = [point.workload for point in points if point.workload is not None]
+    seeds = [phase.random_seed for workload in workloads for phase in workload.phases]
+    return {seed for seed in seeds if seed is not None}
 
 
 async def _reset(reset: Reset, stack: Stack, number: int) -> tuple[float, str]:

@@ -307,8 +307,8 @@ def reset(text: str, timeout_s: float = 5) -> Reset:
     return Reset(("bash", "-c", text, "reset", "{results_dir}"), {"MARK": "{node:0}"}, timeout_s)
 
 
-def with_seed(number: int, seed: int | str = 7) -> Point:
-    return replace(point(number), config={"aiperf": {"random_seed": seed}})
+def with_seed(number: int, seed: int = 7) -> Point:
+    return point(number, replace(phase("main"), random_seed=seed))
 
 
 def test_caches_are_reset_between_points(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_caches_that_cannot_be_reset_are_told(
 ) -> None:
     monkeypatch.setattr("launchers.caches.GRACE_S", 0.4)
     monkeypatch.setattr("launchers.session.preflight", lambda *_: [])
-    points = point(1), with_seed(2, "auto"), with_seed(3, "auto")
+    points = point(1), with_seed(2, 8), with_seed(3, 9)
     results, events = realise(tmp_path, deployment(reset=command), *points)
     assert [result.verdict.status for result in results] == ["valid"] * 3
     assert [result.ran["caches"] for result in results] == ["fresh", "kept", "kept"]
