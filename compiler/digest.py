@@ -31,6 +31,8 @@ _DEPLOYMENT_OUT = (
     "ready_timeout_s",
     "max_restarts",
     "repeatable",
+    # What was done before a point is in its result, as it is for the first on a stack, whose caches are fresh.
+    "reset",
 )
 _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""

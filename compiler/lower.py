@@ -17,7 +17,18 @@ from compiler.image import is_moving
 from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import Config, Engine, Role
 from compiler.placement import Part, Placement, Worker
-from compiler.plan import Accuracy, Deployment, Node, Phase, Port, Probe, Process, Stop, Workload
+from compiler.plan import (
+    Accuracy,
+    Deployment,
+    Node,
+    Phase,
+    Port,
+    Probe,
+    Process,
+    Reset,
+    Stop,
+    Workload,
+)
 
 LMCACHE_FILE = "{results_dir}/lmcache.yaml"
 ACCURACY_FOLDER = "accuracy"
@@ -80,7 +91,18 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         max_restarts=config.launch.max_restarts,
         repeatable=not is_moving(config.system.image),
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
+        reset=_reset(config, counts),
     )
+
+
+def _reset(config: Config, counts: Mapping[str, int]) -> Reset | None:
+    words, timeout_s = config.backend.engines[config.engine].reset, config.launch.reset_timeout_s
+    if words is None:
+        return None
+    instances = ",".join(f"{component}={count}" for component, count in counts.items())
+    fields = {"instances": late.literal(instances), "timeout_s": f"{timeout_s:g}"}
+    argv = tuple(late.template(word, fields, SETTING_WORDS) for word in words)
+    return Reset(argv, _common_env(config, 0), timeout_s)
 
 
 def _host(node: int) -> str:

@@ -191,6 +191,8 @@ class Engine:
     """Files of catalogues/ (without .json) that know this engine's flags; none: flags are not checked."""
     drops_unknown: Flag = False
     """Flags its catalogues do not know are left out and told: the mocker stands in for another engine."""
+    reset: Argv | None = None
+    """Command that empties the prefix caches of every worker (`{instances}`, `{timeout_s}`); null: it cannot."""
     env: Env = field(default_factory=dict)
 
 
@@ -406,6 +408,8 @@ class Launch:
     """Deployments that run at the same time, as far as the nodes suffice."""
     detach: Flag = False
     """Leave the work to a process of its own and return at once."""
+    reset_timeout_s: Positive = 60
+    """Longest time that emptying the caches between two points may take, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,17 @@ class IdleGpus:
 
 
 @dataclass(frozen=True, slots=True)
+class Reset:
+    """One command that empties the prefix caches of every worker, run on the frontend's node, in its image."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """The frontend's: what says where the workers are."""
+    timeout_s: float
+    """After so many seconds the command gives up by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """What is served: also "the stack"."""
 
@@ -129,6 +140,8 @@ class Deployment:
     """False when the image may be another one tomorrow: then no result is taken as done."""
     versions: Mapping[str, str]
     """Releases the flags were written for: `dynamo`, `aiperf`, ..."""
+    reset: Reset | None = None
+    """How caches are emptied between points; null: the engine cannot."""
 
     @property
     def gpus(self) -> int:

@@ -50,15 +50,21 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
     if seed in (None, OWN_SEED) or _caching_off(point.config) or point.config.get("isolation") == "restart":
         return
     first = loads.setdefault((point.deployment, seed), point.digest)
-    if first != point.digest:
+    if first != point.digest and not _resets(point.config):
         reason = (
-            "points on one stack ask with the same seed, so the first warms the prefix cache for the others"
+            "points on one stack ask with the same seed, and this engine cannot reset its prefix cache, "
+            "so the first warms it for the others"
         )
         hint = f"give each a seed of its own with {tool}.random_seed=auto, or use isolation=restart"
         yield warning("warm-cache", f"{tool}.random_seed", seed, reason, hint)
     if len(point.workload.phases) > 1 and not _phases_seeded(point.config):
         reason = "phases ask with the same seed, so the first warms the prefix cache for the others"
         yield warning("warm-cache", "phases", NOTHING, reason, "give each phase a random_seed of its own")
+
+
+def _resets(config: Mapping[str, Any]) -> bool:
+    """The engine can empty its caches between points."""
+    return bool(config["backend"]["engines"][config["engine"]].get("reset"))
 
 
 def _phases_seeded(config: Mapping[str, Any]) -> bool:

@@ -189,6 +189,12 @@ def _accuracy_end(event: Event) -> str:
     return f"accuracy run {event['accuracy']}: {event['verdict']} after {event['duration_s']:.1f} s{value}"
 
 
+def _caches_reset(event: Event) -> str:
+    if not event["ok"]:
+        return f"the prefix caches were not reset: {event['reason']}"
+    return f"prefix caches reset in {event['duration_s']:.1f} s"
+
+
 def _measurement(event: Event) -> str:
     reasons = event.get("reasons") or ()
     why = f": {reasons[0].splitlines()[0]}" if reasons else ""
@@ -217,6 +223,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     ),
     "deployment_stopping": lambda _: "stopping",
     "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
+    "caches_reset": _caches_reset,
     "point_start": lambda e: f"point {e['point']}: attempt {e['attempt']}",
     "phase_start": _phase_start,
     "phase_end": lambda e: f"phase {e['phase']}: {e['verdict']} after {e['duration_s']:.1f} s",

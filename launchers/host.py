@@ -22,7 +22,7 @@ from pathlib import Path
 
 from compiler import late, quote
 from compiler.errors import Problem, error
-from compiler.plan import Accuracy, Deployment, Phase, Probe, Process, Workload
+from compiler.plan import Accuracy, Deployment, Phase, Probe, Process, Reset, Workload
 from launchers.child import Command
 
 SERVIX_DIR = Path(__file__).resolve().parents[1]
@@ -76,6 +76,14 @@ class Host:
             after=process.after,
             stop=process.stop,
         )
+
+    def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
+        """The command that empties, for the `number`th time, the caches of a stack with its results there."""
+        names = self.names(results_dir)
+        env = {name: late.bind(value, names) for name, value in reset.env.items()}
+        argv = tuple(late.bind(word, names) for word in reset.argv)
+        log = results_dir / "logs" / f"reset-caches-{number}.log"
+        return Command("reset-caches", argv, {**self.environment(), **env}, results_dir, log)
 
     def client(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command:
         """The load generator of one phase, as it is started here."""
@@ -178,6 +186,8 @@ def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host)
         tuple(late.bind(word, names) for word in process.argv[:3]): process.name
         for process in reversed(deployment.processes)
     }
+    if deployment.reset is not None and len(workloads) > 1:
+        first[tuple(late.bind(word, names) for word in deployment.reset.argv[:3])] = "reset-caches"
     missing = [_missing(words, name, path) for words, name in first.items()]
     missing += [_missing_tools(workload, path) for workload in workloads]
     runs = [workload.accuracy for workload in workloads if workload.accuracy is not None]

@@ -23,6 +23,7 @@ from compiler.errors import format_problem
 from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
 from launchers.attempt import Measured
+from launchers.caches import Caches, before
 from launchers.host import preflight, resolved_revision, versions
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
@@ -202,7 +203,9 @@ async def _next(
     job: Job, stack: Stack, agenda: Agenda, point: Point, outcome: Outcome, again: bool
 ) -> tuple[str, ...]:
     """Measures the current point; gives why the stack is lost, or nothing."""
-    caches = "kept" if outcome.measured else "fresh"
+    caches = await before(job, stack, point, [other for other, _ in outcome.measured])
+    if caches.lost:
+        return caches.lost
     result, lost = await _point(job, stack, agenda, point, caches)
     outcome.measured.append((point, result))
     if lost and again:
@@ -213,7 +216,7 @@ async def _next(
 
 
 async def _point(
-    job: Job, stack: Stack, agenda: Agenda, point: Point, caches: str
+    job: Job, stack: Stack, agenda: Agenda, point: Point, caches: Caches
 ) -> tuple[Result, tuple[str, ...]]:
     """One new attempt at a point, its result written; and why the stack is lost, or nothing."""
     attempt = job.store.new_attempt(job.deployment, point)
@@ -227,10 +230,10 @@ async def _point(
         point,
         attempt.number,
         measured,
-        {**stack.durations_s, "phases": time.monotonic() - begun},
+        {**stack.durations_s, **caches.durations_s, "phases": time.monotonic() - begun},
         started_at,
     )
-    result = replace(result, notes=agenda.hits, ran={**result.ran, "caches": caches})
+    result = replace(result, notes=(*agenda.hits, *caches.notes), ran={**result.ran, "caches": caches.state})
     result = _with_costs(job, result, 0.0, agenda.size)
     job.store.write_result(job.deployment, point, result)
     job.tell(
@@ -300,7 +303,7 @@ def _result(
 def _with_costs(job: Job, result: Result, stop_s: float, sharing: int) -> Result:
     """The result with what it cost: its own time, and its share of starting and stopping the stack."""
     stages = {**result.durations_s, **({"stop": stop_s} if stop_s else {})}
-    own_s = stages.get("phases", 0.0)
+    own_s = stages.get("reset", 0.0) + stages.get("phases", 0.0)
     seconds = own_s + (sum(stages.values()) - own_s) / max(sharing, 1)
     return replace(
         result,

@@ -155,6 +155,43 @@ def test_a_sweep_of_sizes_has_a_deployment_each() -> None:
     assert (len(made.points), len(made.deployments)) == (4, 2)
 
 
+@pytest.mark.parametrize("backend", ["vllm", "sglang"])
+def test_workers_of_a_real_engine_have_their_caches_reset(backend: str) -> None:
+    made = deployment("system=slurm", f"backend={backend}", "decode.num_nodes=2", "launch.reset_timeout_s=9")
+    assert made.reset is not None
+    assert made.reset.argv[:2] == ("python", "{servix_dir}/launchers/clear_caches.py")
+    assert made.reset.argv[2:4] == ("--timeout-s", "9")
+    assert made.reset.timeout_s == 9
+    asked = dict(part.split("=") for part in made.reset.argv[-1].split(","))
+    assert {name: int(count) for name, count in asked.items()} == made.ready[0].counts
+    assert made.reset.env == named(made, "frontend").env
+    check_invariants(plan("system=slurm", f"backend={backend}"))
+
+
+def test_the_mocker_cannot_reset_its_caches() -> None:
+    assert deployment().reset is None
+
+
+SAME_SEED = ("aiperf.concurrency=2,4", "aiperf.random_seed=7")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [
+        (SAME_SEED, True),
+        ((*SAME_SEED, "system=slurm"), False),
+        ((*SAME_SEED, "system=slurm", "backend.engines.real.reset=null"), True),
+        ((*SAME_SEED, "backend.engines.mocker.reset=[flush]"), False),
+        ((*SAME_SEED, "isolation=restart"), False),
+        (("aiperf.concurrency=2,4",), False),
+    ],
+    ids=["mocker", "real", "cannot", "can", "isolation", "own seeds"],
+)
+def test_a_shared_seed_is_told_where_caches_are_not_reset(overrides: tuple[str, ...], warned: bool) -> None:
+    codes = [problem.code for problem in problems(plan(*overrides), "warning")]
+    assert codes.count("warm-cache") == warned
+
+
 def test_an_invalid_point_does_not_hide_the_others() -> None:
     made = plan("decode.tensor_parallel_size=4,64")
     assert [one.valid for one in made.points] == [True, False]

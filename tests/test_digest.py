@@ -68,6 +68,8 @@ def test_the_hash_seed_of_python_does_not_matter(seed: str) -> None:
             "launch.ready_timeout_s=1",
             "launch.stop_timeout_s=1",
             "launch.max_restarts=5",
+            "launch.reset_timeout_s=5",
+            "backend.engines.real.reset=null",
             "output_dir=/elsewhere",
         ),
         *("action=plan", "format=json", "bench.timeout_s=7", "between_phases.timeout_s=7"),

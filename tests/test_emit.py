@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler import emit, late, plan_json
-from compiler.plan import Deployment, Point, Probe
+from compiler.plan import Deployment, Point, Probe, Reset
 
 PLAN = plans.one_prefill_one_decode()
 DEPLOYMENT = PLAN.deployments[0]
@@ -371,6 +371,21 @@ def test_run_sh_runs_a_deployment_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert (env["RESULTS"], env["PWD"]) == (str(results), str(results / "work"))
     assert env["CUDA_VISIBLE_DEVICES"] == ""
     assert left_behind(script) == []
+
+
+@NEEDED
+@pytest.mark.parametrize("code", [0, 7])
+def test_run_sh_resets_caches_between_points(tmp_path: Path, code: int) -> None:
+    deployment, point, script = fake_stack(tmp_path, "serves", "true")
+    text = f'echo "$HOSTILE" >> "$1"/resets; exit {code}'
+    env = {"HOSTILE": late.literal("a b'; $(x) {node:0}"), "RESULTS": "{results_dir}"}
+    reset = Reset(("bash", "-c", text, "reset", "{results_dir}"), env, 5)
+    script.write_text(emit.emit(replace(deployment, reset=reset), [point, point, point])["run.sh"])
+    process = run(script)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == (3 if code else 0), output
+    assert output.count("the prefix caches were not reset") == (2 if code else 0)
+    assert (tmp_path / "out dir" / "resets").read_text() == "a b'; $(x) {node:0}\n" * 2
 
 
 @NEEDED

@@ -62,6 +62,9 @@ def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
     chosen = config.backend.engines.get(config.engine)
     if chosen is not None:
         yield from _engine_words(config, chosen, placement)
+        reset = {"instances": "x", "timeout_s": "1"}
+        for index, word in enumerate(chosen.reset or []):
+            yield from _template(f"backend.engines.{config.engine}.reset.{index}", word, reset, SETTING_WORDS)
 
 
 def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Iterable[Problem]:
