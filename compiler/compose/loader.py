@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from compiler.compose.choosing import Choosing, taken
 from compiler.compose.resolve import plain_data, watched_keys
 
 CONFIG_NAME = "config"
@@ -41,6 +42,8 @@ class Base:
     """The same as plain data; null when something in it cannot be resolved, or is resolved by code."""
     watched: frozenset[str]
     """Keys that interpolations refer to: changing one changes others."""
+    choosing: Choosing
+    """What chooses points together; in `config` it is as if nothing did."""
 
 
 class Loader(ConfigLoaderImpl):
@@ -59,6 +62,7 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
         config = loader.load_configuration(
             CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
         )
+        choosing = taken(config)
         plain, unresolved = plain_data(config)
         watched = watched_keys(config)
     except (AttributeError, TypeError, AssertionError, LookupError, OSError) as exception:
@@ -67,4 +71,4 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
     except RecursionError as exception:
         raise ConfigCompositionException("has no end") from exception
     simple = None if unresolved or watched is None else plain
-    return Base(config, loader.merged, simple, watched or frozenset())
+    return Base(config, loader.merged, simple, watched or frozenset(), choosing)

@@ -9,10 +9,13 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
 
-ABOUT_THE_COMMAND = ("action", "format", "output_dir", "force", "launch.detach", "launch.parallel")
-"""Keys that hold for all points together."""
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""
+ABOUT_THE_COMMAND = (
+    *("action", "format", "output_dir", "force", "launch.detach", "launch.parallel"),
+    *("on_invalid", "zip", "sample", "max_points", "max_gpu_hours"),
+)
+"""Keys that are about all points together."""
 
 
 def choices(override: Override) -> list[str]:
@@ -27,13 +30,8 @@ def refused_sweep(override: Override) -> Problem | None:
     if not override.is_sweep_override():
         return None
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-    if key in ABOUT_THE_COMMAND:
-        reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
-    elif key == "system" or key.startswith("hydra"):
-        reason, hint = (
-            "cannot be swept: the launcher is chosen once for the whole command",
-            "run one command per system",
-        )
+    if (said := of_the_command(key)) is not None:
+        reason, hint = said
     elif not override.is_discrete_sweep():
         reason, hint = (
             "a continuous range needs a sweeper that samples",
@@ -44,6 +42,16 @@ def refused_sweep(override: Override) -> Problem | None:
     else:
         return None
     return error("swept", key, value, reason, hint).at(place(override))
+
+
+def of_the_command(key: str) -> tuple[str, str] | None:
+    """Why points cannot differ in this key, and what to do; null where they can."""
+    if key in ABOUT_THE_COMMAND or key.startswith("sample."):
+        return "cannot be swept: it is about the whole command", "run one command for each"
+    if key == "system" or key.startswith("hydra"):
+        reason = "cannot be swept: the launcher is chosen once for the whole command"
+        return reason, "run one command per system"
+    return None
 
 
 def empty_sweep(override: Override) -> Problem:
