@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from compiler.compose.draw import drawn
+from compiler.compose.sweeps import is_value
 from compiler.errors import Problem, did_you_mean, error
 
 KEYS = ("zip", "sample")
@@ -56,9 +57,9 @@ def taken(config: DictConfig) -> Choosing:
 
 
 def _raw(node: Any) -> Any:
-    return (
-        OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node and node._value()
-    )
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=False)
+    return None if node is None else node._value()
 
 
 def is_choosing(override: Override) -> bool:
@@ -133,15 +134,6 @@ def _zipped(data: Any) -> tuple[Columns, list[Problem]]:
         hint = "give each the same number; for a product write an ordinary sweep: key=1,2"
         return {}, [error("zip", f"zip.{key}", data[key], reason, hint)]
     return {str(key): values for key, values in data.items()}, []
-
-
-def is_value(value: Any) -> bool:
-    """True for what an override can hold: data without sweeps in it."""
-    if isinstance(value, list):
-        return all(map(is_value, value))
-    if isinstance(value, dict):
-        return all(map(is_value, value.values()))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def rows(columns: Columns) -> list[Row]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from compiler.compose.sweeps import MOST_POINTS
+from compiler.compose.sweeps import MOST_POINTS, is_value
 from compiler.errors import Problem, error
 
 WORKLOAD = ("aiperf.", "genai_perf.")
@@ -77,7 +77,7 @@ def _wrong(key: str, values: Any) -> list[Problem]:
         return [error("sample", place, values, reason, "sweep the others: key=1,2")]
     weighted = values if isinstance(values, dict) else {"values": values}
     among, weights = weighted.get("values"), weighted.get("weights")
-    if not isinstance(among, list) or not among or weighted.keys() - {"values", "weights"}:
+    if not isinstance(among, list) or not among or not all(map(is_value, among)) or _unknown(weighted):
         return [error("sample", place, values, "should be a list of values to draw from", _EXAMPLE)]
     if weights is None:
         return []
@@ -87,6 +87,10 @@ def _wrong(key: str, values: Any) -> list[Problem]:
     if not sum(weights):
         return [error("sample", f"{place}.weights", weights, "all weights are 0", "give one value a weight")]
     return []
+
+
+def _unknown(weighted: Mapping[str, Any]) -> bool:
+    return bool(weighted.keys() - {"values", "weights"})
 
 
 def _is_weight(weight: Any) -> bool:

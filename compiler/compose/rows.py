@@ -110,7 +110,8 @@ def _not_read(composer: Composer, base: Base, groups: Sequence[str]) -> list[Pro
     """Sweep parameters in an option that is itself swept: Hydra's sweeper reads them once, before that."""
     if composer.read_params is NOTHING or base.choosing.params == composer.read_params:
         return []
-    return [_told_late("hydra.sweeper.params", base.choosing.params, groups)]
+    told = _told_late("hydra.sweeper.params", base.choosing.params, groups)
+    return [told.at(f"override '{' '.join(groups)}'")]
 
 
 def _brought_along(
@@ -124,7 +125,7 @@ def _brought_along(
         except COMPLAINTS:
             continue
         if other != base.choosing:
-            return [_told_late("zip", NOTHING, row)]
+            return [_told_late(f"zip.{next(iter(options))}", NOTHING, row)]
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hydra.core.override_parser.types import Override, RangeSweep
 
@@ -30,7 +31,9 @@ def refused_sweep(override: Override) -> Problem | None:
     if not override.is_sweep_override():
         return None
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-    if (said := of_the_command(key)) is not None:
+    if key.startswith(("zip.", "sample.params.")):
+        reason, hint = "holds its values in brackets, and is no sweep", f"write {key}=[2,4,8]"
+    elif (said := of_the_command(key)) is not None:
         reason, hint = said
     elif not override.is_discrete_sweep():
         reason, hint = (
@@ -61,6 +64,15 @@ def empty_sweep(override: Override) -> Problem:
     return error("swept", override.key_or_group, value, reason, "list values, or widen the range").at(
         place(override)
     )
+
+
+def is_value(value: Any) -> bool:
+    """True for what an override can hold: data without sweeps in it."""
+    if isinstance(value, list):
+        return all(map(is_value, value))
+    if isinstance(value, dict):
+        return all(map(is_value, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _countable(override: Override) -> bool:
