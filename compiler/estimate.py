@@ -18,7 +18,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def estimate(points: Sequence[Point], deployments: Sequence[Deployment]) -> Estimate:
-    """Cost of measuring every distinct point without errors, each deployment started once, one after another.
+    """Cost of measuring every distinct point without errors, one deployment after another, each started once.
 
     GPU hours are those of the allocation: idle GPUs are paid, too.
     """
@@ -42,15 +42,24 @@ def _cost(deployment: Deployment, seconds: float) -> Cost:
 
 
 def start_seconds(config: Mapping[str, Any]) -> float:
-    """Seconds until the deployment of a composed configuration is ready."""
-    return min(float(config["launch"]["estimate"]["start_s"]), LONGEST_S)
+    """Seconds until the deployment of a composed configuration is ready; 0 where every point starts its own."""
+    return 0.0 if _restarts(config) else _start_s(config)
 
 
 def point_seconds(config: Mapping[str, Any]) -> float:
-    """Seconds of a point on a deployment that is ready: the load of each phase, and the tool's own start."""
+    """Seconds of a point: the load of each phase, the tool's own start, and that of a stack of its own."""
     pace, limit = config["launch"]["estimate"], config["bench"].get("timeout_s", LONGEST_S)
-    each = (min(_load_seconds(load, pace["request_s"]), limit) + pace["phase_s"] for load in loads(config))
-    return float(min(sum(each), LONGEST_S))
+    each = [min(_load_seconds(load, pace["request_s"]), limit, LONGEST_S) for load in loads(config)]
+    own_start_s = _start_s(config) if _restarts(config) else 0.0
+    return float(min(own_start_s + sum(each) + len(each) * min(pace["phase_s"], LONGEST_S), LONGEST_S))
+
+
+def _start_s(config: Mapping[str, Any]) -> float:
+    return min(float(config["launch"]["estimate"]["start_s"]), LONGEST_S)
+
+
+def _restarts(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("isolation") == "restart")
 
 
 def loads(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -38,7 +38,8 @@ def print_text(plan: Plan, reasons: Mapping[str, str]) -> None:
         print(f"estimate: {words(plan.estimate)}")
     print()
     for deployment in plan.deployments[:MOST_DEPLOYMENTS]:
-        print("\n".join(_deployment(deployment, plan.estimate.deployments.get(deployment.digest))))
+        cost = plan.estimate.deployments.get(deployment.digest) if len(plan.deployments) > 1 else None
+        print("\n".join(_deployment(deployment, cost)))
         print(
             "\n".join(
                 _points(

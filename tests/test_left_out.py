@@ -103,7 +103,9 @@ def test_digests_do_not_know_how_points_were_chosen() -> None:
 def test_the_estimate_is_in_the_plan(tmp_path: Path) -> None:
     ran = command(tmp_path, "action=plan", LOADS)
     assert "estimate: about 56 s, 0.2 GPU hours" in ran.out
-    assert "  estimate     about 56 s, 0.2 GPU hours" in ran.out
+    several = command(tmp_path, "action=plan", LOADS, "decode.tensor_parallel_size=1,2")
+    assert "estimate: about 112 s, 0.5 GPU hours" in several.out
+    assert several.out.count("  estimate     about 56 s, 0.2 GPU hours") == 2
     written = document(command(tmp_path, "action=plan", "format=json", LOADS))
     digest = written["deployments"][0]["digest"]
     assert written["estimate"] == {

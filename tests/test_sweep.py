@@ -145,6 +145,11 @@ def test_a_plan_estimates_each_deployment_once_and_each_point_once() -> None:
     }
 
 
+def test_isolation_starts_a_stack_for_every_point() -> None:
+    made = plan("aiperf.concurrency=2,4", "isolation=restart")
+    assert made.estimate.seconds == 2 + 33 + 2 + 21
+
+
 def test_what_cannot_run_costs_nothing() -> None:
     made = plan("decode.tensor_parallel_size=1,16")
     assert made.estimate == replace(plan("decode.tensor_parallel_size=1").estimate)
@@ -158,7 +163,8 @@ def test_a_cluster_is_taken_to_be_slower() -> None:
 
 
 def test_endless_settings_stay_finite() -> None:
-    made = plan("launch.estimate.phase_s=1e308", "launch.estimate.start_s=1e308", "trial=1,2")
+    phases = "phases=[{name: a},{name: b}]"
+    made = plan(phases, f"launch.estimate.phase_s=1{'0' * 308}", "launch.estimate.start_s=1e308", "trial=1,2")
     assert made.estimate.seconds == 3 * LONGEST_S
 
 
