@@ -90,6 +90,24 @@ PAGES: tuple[Page, ...] = (
         ("system=local,slurm",),
     ),
     Page(
+        "zip",
+        "the lists of a zip are of one length, and no key is given twice",
+        "give each list one value per row; leave out what sets the same key",
+        ("zip.aiperf.concurrency=[2,4]", "zip.aiperf.request_count=[20]"),
+    ),
+    Page(
+        "sample",
+        "rows are drawn from arguments of the load generator, by weights that are numbers",
+        "set sample.count, and for each of sample.params a list, or {values: [...], weights: [...]}",
+        ("sample.count=2", "sample.params.decode.num_nodes=[1,2]"),
+    ),
+    Page(
+        "budget",
+        "a command stays within max_points, max_gpu_hours and the time limit of a job, by the plan's estimate",
+        "ask for fewer points or less load, raise the limit, or mend launch.estimate",
+        ("max_points=1", "aiperf.concurrency=2,4"),
+    ),
+    Page(
         "value",
         "a value is of the kind and in the range of its key",
         "give such a value",

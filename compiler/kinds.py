@@ -134,6 +134,8 @@ Count = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1_000_000)]
 Whole = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=2**53)]
 Port = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=HIGHEST_PORT)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
+"""Seconds, 0 or more."""
 Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1, pattern=r"^[^\x00]*$")]
 Flag = Annotated[bool, Field(strict=True)]

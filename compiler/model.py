@@ -19,6 +19,7 @@ from compiler.kinds import (
     Arguments,
     Argv,
     Count,
+    Duration,
     Env,
     EnvName,
     Flag,
@@ -394,6 +395,33 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Workload parameters drawn at random. Read before points are composed: each draw is then an override."""
+
+    __pydantic_config__ = STRICT
+
+    count: Whole = 0
+    """Rows that are drawn; 0: none."""
+    seed: Whole = 1
+    params: dict[str, Any] | None = None
+    """Dotted key of a load generator's argument -> values, or `{values, weights}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long things are taken to last, in seconds, for the estimate of a plan."""
+
+    __pydantic_config__ = STRICT
+
+    start_s: Duration
+    """Start of a deployment until it is ready."""
+    phase_s: Duration
+    """Start and end of the load generator, once per phase."""
+    request_s: Duration
+    """One request, where nothing else bounds a phase."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """How plans are realised. None of this is part of a digest."""
 
@@ -410,6 +438,7 @@ class Launch:
     """Leave the work to a process of its own and return at once."""
     reset_timeout_s: Positive = 60
     """Longest time that emptying the caches between two points may take, in seconds."""
+    estimate: Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +452,15 @@ class Config:
     output_dir: Text = "outputs"
     strict: Flag = False
     """Warnings forbid to run, as errors do."""
+    on_invalid: Literal["error", "skip"] = "error"
+    """What a point with errors does to the others: forbids them to run, or is told and left out."""
+    zip: dict[str, Any] | None = None
+    """Dotted key -> list of values, all of one length: values that belong together. Read as `sample` is."""
+    sample: Sample
+    max_points: Count | None = None
+    """Points a command may measure; null: any number."""
+    max_gpu_hours: Positive | None = None
+    """GPU hours a command may take by the estimate of its plan; null: any number."""
 
     model: Model
     backend: Backend

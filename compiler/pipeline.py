@@ -9,6 +9,7 @@ from compiler import digest
 from compiler.check import check
 from compiler.compose import Composed, Composer
 from compiler.errors import Problem
+from compiler.estimate import estimate, over_budget
 from compiler.facts import with_facts
 from compiler.lower import Lowered, lower
 from compiler.model import Config
@@ -34,7 +35,17 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
         for point, warnings in zip(found, across(found), strict=True)
     ]
     used = {point.deployment for point in told}
-    return Plan(tuple(told), tuple(held for digest, held in deployments.items() if digest in used))
+    held = tuple(one for digest, one in deployments.items() if digest in used)
+    plan = Plan(tuple(told), held, estimate(told, held))
+    return _refused(composer, plan, over_budget(plan))
+
+
+def _refused(composer: Composer, plan: Plan, problems: Sequence[Problem]) -> Plan:
+    """What is wrong with the points taken together forbids each of them; the estimate stays, as it says why."""
+    if not problems:
+        return plan
+    wrong = with_origins(composer, plan.points[0].overrides, problems)
+    return replace(plan, points=tuple(_invalid(point, wrong) for point in plan.points), deployments=())
 
 
 def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, Deployment | None]:
@@ -73,7 +84,10 @@ def _told(point: Point, warnings: Sequence[Problem]) -> Point:
         return point
     if point.config.get("strict") is not True:
         return replace(point, problems=(*point.problems, *warnings))
-    errors = tuple(replace(warning, level="error") for warning in warnings)
+    return _invalid(point, [replace(warning, level="error") for warning in warnings])
+
+
+def _invalid(point: Point, errors: Sequence[Problem]) -> Point:
     told = (*point.problems, *errors)
     return replace(point, problems=told, digest=None, deployment=None, workload=None, status="invalid")
 

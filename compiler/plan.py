@@ -234,11 +234,30 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What something is expected to take. GPU hours count every GPU of the allocation, idle ones too."""
+
+    seconds: float
+    gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What measuring every point is expected to take, one deployment after another."""
+
+    seconds: float = 0.0
+    gpu_hours: float = 0.0
+    deployments: Mapping[str, Cost] = field(default_factory=dict)
+    """By digest; the start of the deployment and all its points."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All points asked for, and the distinct deployments they need."""
 
     points: tuple[Point, ...]
     deployments: tuple[Deployment, ...]
+    estimate: Estimate = Estimate()
 
     def deployment(self, digest: str) -> Deployment:
         """The deployment with that digest. Raises KeyError when the plan has none."""

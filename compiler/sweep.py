@@ -1,5 +1,8 @@
 """Points -> groups that share a deployment, so that each distinct stack is started once.
 
+Points of a group are measured by rising load: what breaks under load breaks last, and the warm caches that a heavy
+point leaves do not flatter a light one. A group that would take too long is split.
+
 Also what is only seen with all points at hand: a point asked for twice, and caches that one point warms for another.
 """
 
@@ -10,25 +13,68 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.errors import NOTHING, Problem, warning
+from compiler.estimate import loads, point_seconds, start_seconds, time_words
 from compiler.model import OWN_SEED
 from compiler.plan import Deployment, Plan, Point
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A deployment and the points that are measured on it, in the order they were asked for."""
+    """A deployment and the points that are measured on it, in this order."""
 
     deployment: Deployment
     points: tuple[Point, ...]
 
 
 def group(plan: Plan, points: Iterable[Point]) -> list[Group]:
-    """Groups of `points` (of `plan`, without errors), deployments in order of first use, each point once."""
+    """Groups of `points` (of `plan`, without errors), deployments in order of first use, each point once.
+
+    Within a group the load rises: by request rate, then concurrency, then requests, of the heaviest phase; what is
+    null counts as 0, and points of equal load stay in the order they were asked for.
+    """
     by_deployment: dict[str, dict[str, Point]] = {}
     for point in points:
         if point.deployment is not None and point.digest is not None:
             by_deployment.setdefault(point.deployment, {}).setdefault(point.digest, point)
-    return [Group(plan.deployment(digest), tuple(held.values())) for digest, held in by_deployment.items()]
+    return [
+        Group(plan.deployment(digest), tuple(sorted(held.values(), key=_load)))
+        for digest, held in by_deployment.items()
+    ]
+
+
+def _load(point: Point) -> tuple[float, ...]:
+    keys = ("request_rate", "concurrency", "request_count")
+    return max(tuple(load.get(key) or 0 for key in keys) for load in loads(point.config))
+
+
+def split(group: Group, limit_s: float) -> tuple[list[Group], list[Problem]]:
+    """The group as groups, in its order, that each take at most `limit_s` seconds by estimate, start included.
+
+    A point that alone takes longer is a group of its own, and a warning.
+    """
+    if not group.points:
+        return [group], []
+    start_s = start_seconds(group.points[0].config)
+    parts: list[list[Point]] = [[]]
+    problems: list[Problem] = []
+    taken_s = start_s
+    for point in group.points:
+        seconds = point_seconds(point.config)
+        if parts[-1] and taken_s + seconds > limit_s:
+            parts.append([])
+            taken_s = start_s
+        parts[-1].append(point)
+        taken_s += seconds
+        if start_s + seconds > limit_s:
+            problems.append(_too_long(point, start_s + seconds, limit_s))
+    return [Group(group.deployment, tuple(part)) for part in parts], problems
+
+
+def _too_long(point: Point, seconds: float, limit_s: float) -> Problem:
+    reason = f"{point.name} would take about {time_words(seconds)}, the limit is {time_words(limit_s)}"
+    return warning(
+        "budget", "", NOTHING, reason, "raise the time limit, ask for less load, or mend launch.estimate"
+    )
 
 
 def across(points: Sequence[Point]) -> list[tuple[Problem, ...]]:

@@ -41,6 +41,7 @@ class Asked:
     format: str
     output_dir: Path
     arguments: tuple[str, ...]
+    on_invalid: str = "error"
 
 
 def execute(
@@ -108,7 +109,11 @@ def _asked(plan: Plan, arguments: Sequence[str]) -> Asked:
         return str(composed.get(key, typed.get(key, default)))
 
     return Asked(
-        said("action", "run"), said("format", "text"), Path(said("output_dir", "outputs")), tuple(arguments)
+        said("action", "run"),
+        said("format", "text"),
+        Path(said("output_dir", "outputs")),
+        tuple(arguments),
+        said("on_invalid", "error"),
     )
 
 
@@ -122,11 +127,13 @@ def told_once(plan: Plan) -> list[tuple[Problem, int]]:
     return sorted(counts.values(), key=lambda entry: entry[0].level != "error")
 
 
-def _tell_all(plan: Plan, stream: TextIO) -> None:
+def _tell_all(plan: Plan, stream: TextIO, of_errors: str = "error") -> None:
+    """Every problem on a line that starts with its level; `of_errors` is said of errors that stop nothing."""
     several, found = len(plan.points) > 1, told_once(plan)
     for problem, count in found[:MOST_PROBLEMS]:
         points = f" ({count} of {len(plan.points)} points)" if several else ""
-        print(f"{problem.level}: {format_problem(problem)}{points}", file=stream)
+        level = of_errors if problem.level == "error" else problem.level
+        print(f"{level}: {format_problem(problem)}{points}", file=stream)
     if len(found) > MOST_PROBLEMS:
         print(f"... and {len(found) - MOST_PROBLEMS} more (action=plan format=json shows all)", file=stream)
 
@@ -152,13 +159,28 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
     from launchers.store import Store
 
     plan, reasons = _with_status(plan, Store(asked.output_dir))
+    runnable, _ = without_skipped(plan, asked)
+    word = "left out" if runnable.points and runnable.valid else "error"
     if asked.format == "json":
         view.print_json(plan)
-        _tell_all(plan, sys.stderr)
+        _tell_all(plan, sys.stderr, word)
     else:
         view.print_text(plan, reasons)
-        _tell_all(plan, sys.stdout)
-    return OK if plan.valid else PROBLEMS
+        _tell_all(plan, sys.stdout, word)
+    return OK if runnable.points and runnable.valid else PROBLEMS
+
+
+def without_skipped(plan: Plan, asked: Asked) -> tuple[Plan, tuple[Point, ...]]:
+    """The plan without its invalid points that ask to be skipped, and those points."""
+    skipped = tuple(
+        point
+        for point in plan.points
+        if not point.valid and point.config.get("on_invalid", asked.on_invalid) == "skip"
+    )
+    if not skipped:
+        return plan, ()
+    left_out = set(map(id, skipped))
+    return replace(plan, points=tuple(point for point in plan.points if id(point) not in left_out)), skipped
 
 
 def _show_schema() -> int:
@@ -171,7 +193,8 @@ def _show_schema() -> int:
 
 
 def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
-    if not plan.valid:
+    rest, skipped = without_skipped(plan, asked)
+    if not rest.valid or not rest.points:
         if asked.format == "json":
             from launchers import plan as view
 
@@ -181,14 +204,23 @@ def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
         return PROBLEMS
     from launchers import run
 
-    _tell_all(plan, sys.stderr)
-    kind = plan.points[0].config["system"]["kind"]
+    _tell_all(plan, sys.stderr, "left out")
+    _tell_skipped(skipped, len(plan.points), sys.stderr)
+    kind = rest.points[0].config["system"]["kind"]
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         problem = error("system", "system.kind", kind, reason, "use action=plan, or system=local")
         return refuse(with_origins(composer, asked.arguments, [problem]))
     system = import_module(REALISED_BY[kind])
-    return run.run(plan, system, asked.output_dir, asked.format, asked.arguments)
+    return run.run(rest, system, asked.output_dir, asked.format, asked.arguments, skipped)
+
+
+def _tell_skipped(skipped: Sequence[Point], number: int, stream: TextIO) -> None:
+    if skipped:
+        from launchers import plan as view
+
+        print(f"left out (on_invalid=skip): {len(skipped)} of {number} points", file=stream)
+        print("\n".join(view.cannot_run(skipped)), file=stream)
 
 
 def _summary(plan: Plan) -> str:

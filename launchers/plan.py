@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from compiler import digest
-from compiler.plan import Deployment, Plan, Point, Process
+from compiler.errors import format_problem
+from compiler.estimate import words
+from compiler.plan import Cost, Deployment, Plan, Point, Process
 from compiler.plan_json import to_json
 from compiler.rules.nodes import spans
 
@@ -31,12 +34,18 @@ def print_text(plan: Plan, reasons: Mapping[str, str]) -> None:
     `reasons` say, by digest, why a point that was measured is failed or invalid.
     """
     print(_summary(plan))
+    if plan.estimate.seconds:
+        print(f"estimate: {words(plan.estimate)}")
     print()
     for deployment in plan.deployments[:MOST_DEPLOYMENTS]:
-        print("\n".join(_deployment(deployment)))
+        cost = plan.estimate.deployments.get(deployment.digest) if len(plan.deployments) > 1 else None
+        print("\n".join(_deployment(deployment, cost)))
         print(
             "\n".join(
-                _points([point for point in plan.points if point.deployment == deployment.digest], reasons)
+                _points(
+                    [point for point in plan.points if point.deployment == deployment.digest],
+                    lambda point: reasons.get(str(point.digest), ""),
+                )
             )
         )
         print()
@@ -47,8 +56,19 @@ def print_text(plan: Plan, reasons: Mapping[str, str]) -> None:
     wrong = [point for point in plan.points if not point.valid]
     if wrong:
         print(f"cannot run: {len(wrong)} of {len(plan.points)} points")
-        print("\n".join(_points(wrong, reasons)))
+        print("\n".join(cannot_run(wrong)))
         print()
+
+
+def cannot_run(points: Sequence[Point]) -> Iterator[str]:
+    """A table of invalid points, the first reason below each."""
+    yield from _points(points, _first_error)
+
+
+def _first_error(point: Point) -> str:
+    first, *more = [problem for problem in point.problems if problem.level == "error"]
+    others = f" (and {len(more)} more)" if more else ""
+    return f"{first.code}: {format_problem(replace(first, hint='', origin=''))}{others}"
 
 
 def _summary(plan: Plan) -> str:
@@ -59,7 +79,7 @@ def _summary(plan: Plan) -> str:
     return f"plan: {points} point{plural[0]} ({counts}) on {deployments} deployment{plural[1]}"
 
 
-def _deployment(deployment: Deployment) -> Iterator[str]:
+def _deployment(deployment: Deployment, cost: Cost | None) -> Iterator[str]:
     nodes, gpus = deployment.num_nodes, deployment.gpus_per_node
     yield f"deployment {deployment.name}  ({digest.short(deployment.digest)})"
     yield (
@@ -74,6 +94,8 @@ def _deployment(deployment: Deployment) -> Iterator[str]:
     yield f"  start order  {' -> '.join(_start_order(deployment))}"
     idle = sum(len(entry.gpus) for entry in deployment.idle_gpus)
     yield f"  idle GPUs    {idle} of {nodes * gpus}"
+    if cost is not None:
+        yield f"  estimate     {words(cost)}"
 
 
 def _map(deployment: Deployment) -> Iterator[str]:
@@ -136,7 +158,7 @@ def _together(wave: Sequence[Process]) -> str:
     return ", ".join([*singles, *ranges])
 
 
-def _points(points: Sequence[Point], reasons: Mapping[str, str]) -> Iterator[str]:
+def _points(points: Sequence[Point], reason: Callable[[Point], str]) -> Iterator[str]:
     if not points:
         return
     width = max(len(point.name) for point in points[:MOST_POINTS])
@@ -144,8 +166,8 @@ def _points(points: Sequence[Point], reasons: Mapping[str, str]) -> Iterator[str
     for point in points[:MOST_POINTS]:
         short = digest.short(point.digest) if point.digest else "-"
         yield f"  {point.name.ljust(width)}  {point.status:<7}  {short:<10}  {_overrides(point)}".rstrip()
-        if point.digest is not None and point.digest in reasons:
-            yield f"  {' ' * width}  {reasons[point.digest].splitlines()[0]}"
+        if told := reason(point):
+            yield f"  {' ' * width}  {told.splitlines()[0]}"
     if len(points) > MOST_POINTS:
         yield f"  ... and {len(points) - MOST_POINTS} more points (format=json shows all)"
 

@@ -62,10 +62,18 @@ class Seen:
     reused: bool
 
 
-def run(plan: Plan, system: System, output_dir: Path, form: str, arguments: Sequence[str]) -> int:
+def run(
+    plan: Plan,
+    system: System,
+    output_dir: Path,
+    form: str,
+    arguments: Sequence[str],
+    left_out: Sequence[Point] = (),
+) -> int:
     """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
 
     0 as well for a command that leaves the work to a process of its own.
+    `left_out` are points that cannot run and that the plan does not hold; they are recorded and told once more.
     Raises StoreError when results cannot be written.
     """
     base, problems = gates.baselines(plan)
@@ -110,11 +118,13 @@ def run(plan: Plan, system: System, output_dir: Path, form: str, arguments: Sequ
     ]
     verdicts = gates.judge(plan.points, [entry.standing.result for entry in seen], base)
     # Recorded first: whoever reads the table may be gone before its end.
-    report_path = _record(store, plan, seen, verdicts, arguments, started)
+    report_path = _record(store, plan, seen, verdicts, arguments, started, left_out)
     code = _exit_code(seen, verdicts, interrupted)
     with contextlib.suppress(BrokenPipeError):
         _show(seen, verdicts, form, interrupted)
         sys.stdout.flush()
+        if left_out:
+            print(f"servix: {_count(len(left_out), 'point')} left out, see above", file=sys.stderr)
         if report_path is not None:
             print(f"report: {report_path}", file=sys.stderr)
     return code
@@ -219,6 +229,7 @@ def _record(
     verdicts: Sequence[gates.GateVerdict],
     arguments: Sequence[str],
     started: datetime,
+    left_out: Sequence[Point],
 ) -> Path | None:
     """Writes the sweep's folder; gives the report's path, or null where it could not be written."""
     results: list[Result] = [entry.standing.result for entry in seen if entry.standing.result is not None]
@@ -228,6 +239,7 @@ def _record(
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "points": [_entry(store, plan, entry) for entry in seen],
+        "left_out": [_invalid(point) for point in left_out],
         "gates": [verdict.as_json() for verdict in verdicts],
     }
     try:
@@ -239,6 +251,11 @@ def _record(
         print(f"warning: the sweep was not recorded: {exception}", file=sys.stderr)
         return None
     return folder / "report.html"
+
+
+def _invalid(point: Point) -> dict[str, object]:
+    problems = [problem.as_json() for problem in point.problems]
+    return {"name": point.name, "overrides": list(point.overrides), "problems": problems}
 
 
 def _entry(store: Store, plan: Plan, entry: Seen) -> dict[str, object]:

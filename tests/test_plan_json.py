@@ -77,7 +77,7 @@ def test_a_deployment_alone_is_written_as_in_its_plan() -> None:
 
 def test_the_shape_is_the_documented_one() -> None:
     written = plan_json.to_json(PLAN)
-    assert list(written) == ["schema", "points", "deployments"]
+    assert list(written) == ["schema", "points", "deployments", "estimate"]
     assert written["schema"] == "servix.plan/1"
     point, deployment = written["points"][1], written["deployments"][0]
     assert point.keys() >= {"name", "overrides", "digest", "deployment", "status", "problems"}

@@ -28,8 +28,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import problem_of, sentence
+from compiler.compose.choosing import is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
 from compiler.compose.resolve import plain_data
+from compiler.compose.rows import with_rows
 from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
 from compiler.compose.values import apply, innermost, place, set_plainly, too_deep
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
@@ -54,6 +56,8 @@ class Composer:
     def __init__(self, loader: Loader, hydra_overrides: Sequence[str] = ()) -> None:
         self.loader = loader
         self.hydra_overrides = tuple(hydra_overrides)
+        self.read_params: Any = NOTHING
+        """`hydra.sweeper.params` as the sweeper got them; NOTHING: it did not ask."""
         self._bases: dict[tuple[str, ...], Base] = {}
         self._parser = OverridesParser.create(config_loader=loader)
         # Points of a sweep share most of their overrides, and all of their groups.
@@ -66,31 +70,39 @@ class Composer:
 
         Groups that are swept or wrong are left out. Raises what Hydra raises when it cannot be composed.
         """
-        parsed = [override for text in arguments if (override := self._parsed(text)[0]) is not None]
+        parsed = [override for text in arguments if (override := self.parsed(text)[0]) is not None]
         fixed = [
             o.input_line or "" for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
         ]
-        return self._base(self.selection(fixed)).config
+        base = self.base(self.selection(fixed))
+        self.read_params = base.choosing.params
+        return base.config
 
     def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
-        """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read."""
+        """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read.
+
+        Rows of `zip` and `sample` come last in each point, as overrides that could have been typed.
+        """
         parsed: list[Override] = []
         problems: list[Problem] = []
         for argument in arguments:
-            override, problem = self._parsed(argument)
+            override, problem = self.parsed(argument)
             if problem is None and override is not None:
                 problem = refused_sweep(override)
             if problem is not None:
                 problems.append(problem)
             elif override is not None and not override.is_hydra_override():
                 parsed.append(override)
+        chosen = [override for override in parsed if is_choosing(override)]
+        parsed = [override for override in parsed if not is_choosing(override)]
         # As Hydra does it: the last override of a key counts, and the product follows the order of the arguments.
         grid = {override.get_key_element(): choices(override) for override in parsed}
         problems += [empty_sweep(override) for override in parsed if not grid[override.get_key_element()]]
         number = math.prod(map(len, grid.values()))
         if number > MOST_POINTS:
             return [], [*problems, too_many(number, max(grid, key=lambda key: len(grid[key])))]
-        return [tuple(point) for point in itertools.product(*grid.values())], problems
+        points, wrong = with_rows(self, list(itertools.product(*grid.values())), parsed, chosen)
+        return points, problems + wrong
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The configuration of one point; wrong overrides are left out of it and told."""
@@ -98,7 +110,7 @@ class Composer:
         groups: list[str] = []
         values: list[Override] = []
         for text in overrides:
-            override, problem = self._parsed(text)
+            override, problem = self.parsed(text)
             if override is None:
                 problems.append(cast(Problem, problem))
             elif self._is_group(override):
@@ -109,7 +121,7 @@ class Composer:
                 values.append(override)
         selection = (*self.hydra_overrides, *groups)
         try:
-            base = self._base(selection)
+            base = self.base(selection)
         except COMPLAINTS as exception:
             told = self.complaint(exception)
             if not told.origin:
@@ -158,7 +170,7 @@ class Composer:
 
     def selection(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """The group overrides among `overrides` that name options there are, and the settings of Hydra's own."""
-        parsed = [override for text in overrides if (override := self._parsed(text)[0]) is not None]
+        parsed = [override for text in overrides if (override := self.parsed(text)[0]) is not None]
         groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
         return (*self.hydra_overrides, *groups)
 
@@ -172,7 +184,7 @@ class Composer:
     def sources(self, selection: Sequence[str]) -> list[Source]:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
         result: list[Source] = []
-        for default in self._base(tuple(selection)).merged:
+        for default in self.base(tuple(selection)).merged:
             loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
             if loaded is not None and loaded.path.startswith("file://"):
                 path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
@@ -182,7 +194,7 @@ class Composer:
 
     def is_group(self, text: str) -> bool:
         """True for an override that chooses an option of a group."""
-        override, _ = self._parsed(text)
+        override, _ = self.parsed(text)
         return override is not None and self._is_group(override)
 
     def options(self, group: str) -> list[str]:
@@ -195,7 +207,8 @@ class Composer:
         """Names of the project's groups."""
         return [name for name in self.loader.list_groups("") if name != "hydra" and self.options(name)]
 
-    def _parsed(self, text: str) -> tuple[Override | None, Problem | None]:
+    def parsed(self, text: str) -> tuple[Override | None, Problem | None]:
+        """An override as Hydra reads it, or null and what is wrong with it."""
         if text not in self._read:
             self._read[text] = self._parse(text)
         return self._read[text]
@@ -249,7 +262,8 @@ class Composer:
             and (isinstance(name, bool) or str(name) not in known)
         ]
 
-    def _base(self, selection: tuple[str, ...]) -> Base:
+    def base(self, selection: tuple[str, ...]) -> Base:
+        """What points of a group selection have in common. Raises one of COMPLAINTS."""
         if selection not in self._bases:
             self._bases[selection] = base_of(self.loader, selection)
         return self._bases[selection]

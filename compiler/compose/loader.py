@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from compiler.compose.choosing import Choosing, taken
 from compiler.compose.resolve import plain_data, watched_keys
 
 CONFIG_NAME = "config"
@@ -45,6 +46,8 @@ class Base:
     """Keys that interpolations refer to: changing one changes others."""
     time_limit_min: float | None
     """Minutes after which the launcher's job ends; null: it never does."""
+    choosing: Choosing
+    """What chooses points together; in `config` it is as if nothing did."""
 
 
 class Loader(ConfigLoaderImpl):
@@ -63,6 +66,7 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
         config = loader.load_configuration(
             CONFIG_NAME, list(selection), RunMode.RUN, validate_sweep_overrides=False
         )
+        choosing = taken(config)
         plain, unresolved = plain_data(config)
         watched = watched_keys(config)
     except (AttributeError, TypeError, AssertionError, LookupError, OSError) as exception:
@@ -71,7 +75,7 @@ def base_of(loader: Loader, selection: Sequence[str]) -> Base:
     except RecursionError as exception:
         raise ConfigCompositionException("has no end") from exception
     simple = None if unresolved or watched is None else plain
-    return Base(config, loader.merged, simple, watched or frozenset(), _time_limit_min(config))
+    return Base(config, loader.merged, simple, watched or frozenset(), _time_limit_min(config), choosing)
 
 
 def _time_limit_min(config: DictConfig) -> float | None:

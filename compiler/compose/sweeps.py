@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hydra.core.override_parser.types import Override, RangeSweep
 
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
 
-ABOUT_THE_COMMAND = ("action", "format", "output_dir", "force", "launch.detach", "launch.parallel")
-"""Keys that hold for all points together."""
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""
+ABOUT_THE_COMMAND = (
+    *("action", "format", "output_dir", "force", "launch.detach", "launch.parallel"),
+    *("on_invalid", "zip", "sample", "max_points", "max_gpu_hours"),
+)
+"""Keys that are about all points together."""
 
 
 def choices(override: Override) -> list[str]:
@@ -27,14 +31,10 @@ def refused_sweep(override: Override) -> Problem | None:
     if not override.is_sweep_override():
         return None
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-    if key in ABOUT_THE_COMMAND:
-        reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
-    elif key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
-        reason = "cannot be swept: the launcher is chosen once for the whole command"
-        hint = "run one command per system" if "." not in key else "run one command for each value"
-    elif key.startswith(("hydra.", "hydra/")):
-        reason = "cannot be swept: Hydra's own settings are read once for the whole command"
-        hint = "leave it out, or run one command for each value"
+    if key.startswith(("zip.", "sample.params.")):
+        reason, hint = "holds its values in brackets, and is no sweep", f"write {key}=[2,4,8]"
+    elif (said := of_the_command(key)) is not None:
+        reason, hint = said
     elif not override.is_discrete_sweep():
         reason, hint = (
             "a continuous range needs a sweeper that samples",
@@ -47,6 +47,19 @@ def refused_sweep(override: Override) -> Problem | None:
     return error("swept", key, value, reason, hint).at(place(override))
 
 
+def of_the_command(key: str) -> tuple[str, str] | None:
+    """Why points cannot differ in this key, and what to do; null where they can."""
+    if key in ABOUT_THE_COMMAND or key.startswith("sample."):
+        return "cannot be swept: it is about the whole command", "run one command for each"
+    if key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
+        reason = "cannot be swept: the launcher is chosen once for the whole command"
+        return reason, "run one command per system" if "." not in key else "run one command for each value"
+    if key.startswith(("hydra.", "hydra/")):
+        reason = "cannot be swept: Hydra's own settings are read once for the whole command"
+        return reason, "leave it out, or run one command for each value"
+    return None
+
+
 def empty_sweep(override: Override) -> Problem:
     """A sweep that stands for nothing would leave no point at all."""
     value = (override.input_line or "").partition("=")[2]
@@ -54,6 +67,15 @@ def empty_sweep(override: Override) -> Problem:
     return error("swept", override.key_or_group, value, reason, "list values, or widen the range").at(
         place(override)
     )
+
+
+def is_value(value: Any) -> bool:
+    """True for what an override can hold: data without sweeps in it."""
+    if isinstance(value, list):
+        return all(map(is_value, value))
+    if isinstance(value, dict):
+        return all(map(is_value, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _countable(override: Override) -> bool:

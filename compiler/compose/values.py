@@ -135,22 +135,28 @@ def too_deep(value: Any) -> bool:
 def apply(override: Override, config: DictConfig) -> list[Problem]:
     """Applies one value override in place; gives the problem when it cannot be."""
     plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-    parent, missing, known = _where_it_ends(override.key_or_group, config)
-    if plain and missing is not None:
+    if plain and (unknown := unknown_key(override, config)) is not None:
         # Asked before Hydra is: its update leaves a half-made mapping behind when it refuses.
-        return [_unknown_key(override, parent, missing, known)]
+        return [unknown]
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as exception:
         return [_refused_value(override, exception)]
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError):
         # OmegaConf's own slips, mostly over a key below a list.
+        parent, _, _ = _where_it_ends(override.key_or_group, config)
         reason = f"'{parent}' cannot be changed this way"
         told = error(
             "override", override.key_or_group, override.value(), reason, f"set the whole of {parent}"
         )
         return [told.at(place(override))]
     return []
+
+
+def unknown_key(override: Override, config: DictConfig) -> Problem | None:
+    """What is wrong with a key that does not exist; null for one that does."""
+    parent, missing, known = _where_it_ends(override.key_or_group, config)
+    return None if missing is None else _unknown_key(override, parent, missing, known)
 
 
 def innermost(exception: BaseException) -> BaseException:
