@@ -17,6 +17,7 @@ from compiler.origin import with_origins
 from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
 from compiler.schema import parse
+from compiler.search import search
 from compiler.sweep import across
 
 
@@ -32,6 +33,10 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
         _told(point, with_origins(composer, point.overrides, warnings))
         for point, warnings in zip(found, across(found), strict=True)
     ]
+    if together := search(told):
+        # About the sweep as a whole, so wrong with each of its points.
+        together = list(with_origins(composer, told[0].overrides, together))
+        told = [_told(point, together) for point in told]
     used = {point.deployment for point in told}
     return Plan(tuple(told), tuple(held for digest, held in deployments.items() if digest in used))
 
@@ -58,14 +63,13 @@ def _graded(config: Config, problems: Sequence[Problem]) -> list[Problem]:
     return [replace(problem, level="error") for problem in problems] if config.strict else list(problems)
 
 
-def _told(point: Point, warnings: Sequence[Problem]) -> Point:
-    """The point with warnings that come from other points; they forbid to run it when it is strict."""
-    if not warnings:
-        return point
-    if point.config.get("strict") is not True:
-        return replace(point, problems=(*point.problems, *warnings))
-    errors = tuple(replace(warning, level="error") for warning in warnings)
-    told = (*point.problems, *errors)
+def _told(point: Point, problems: Sequence[Problem]) -> Point:
+    """The point with problems that come from other points; warnings forbid to run it when it is strict."""
+    if point.config.get("strict") is True:
+        problems = [replace(problem, level="error") for problem in problems]
+    told = (*point.problems, *problems)
+    if not any(problem.level == "error" for problem in problems):
+        return replace(point, problems=told) if problems else point
     return replace(point, problems=told, digest=None, deployment=None, workload=None, status="invalid")
 
 

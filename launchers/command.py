@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,9 +19,10 @@ from compiler.errors import Problem, error, format_problem
 from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
-from launchers.refusal import PROBLEMS, refuse
+from launchers.refusal import PROBLEMS, Unfit, refuse
 
 if TYPE_CHECKING:
+    from launchers.run import System
     from launchers.store import Store
 
 NOT_YET = ("status", "report", "explain")
@@ -51,7 +53,7 @@ def execute(
     `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several. `problems`
     are what is wrong with the command already; they are told with those of its points.
     """
-    plan = _compiled(composer, argument_lists, problems)
+    plan = compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
     if asked.action not in NOT_YET and asked.action not in ("plan", "schema"):
         return _run(composer, plan, asked)
@@ -63,9 +65,10 @@ def execute(
     return refuse(with_origins(composer, asked.arguments, [problem]))
 
 
-def _compiled(
-    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem]
+def compiled(
+    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem] = ()
 ) -> Plan:
+    """The plan of every point that the lists of overrides stand for. `problems` are those of the whole command."""
     points: list[tuple[str, ...]] = []
     unread = list(problems)
     for arguments in argument_lists:
@@ -122,7 +125,8 @@ def told_once(plan: Plan) -> list[tuple[Problem, int]]:
     return sorted(counts.values(), key=lambda entry: entry[0].level != "error")
 
 
-def _tell_all(plan: Plan, stream: TextIO) -> None:
+def tell_all(plan: Plan, stream: TextIO) -> None:
+    """Every problem of the plan, one line each, up to a screen of them."""
     several, found = len(plan.points) > 1, told_once(plan)
     for problem, count in found[:MOST_PROBLEMS]:
         points = f" ({count} of {len(plan.points)} points)" if several else ""
@@ -154,10 +158,10 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
     plan, reasons = _with_status(plan, Store(asked.output_dir))
     if asked.format == "json":
         view.print_json(plan)
-        _tell_all(plan, sys.stderr)
+        tell_all(plan, sys.stderr)
     else:
         view.print_text(plan, reasons)
-        _tell_all(plan, sys.stdout)
+        tell_all(plan, sys.stdout)
     return OK if plan.valid else PROBLEMS
 
 
@@ -176,19 +180,28 @@ def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
             from launchers import plan as view
 
             view.print_json(plan)
-        _tell_all(plan, sys.stderr)
+        tell_all(plan, sys.stderr)
         print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
         return PROBLEMS
-    from launchers import run
+    from launchers import best, run
 
-    _tell_all(plan, sys.stderr)
+    tell_all(plan, sys.stderr)
+    try:
+        system = system_of(plan)
+    except Unfit as unfit:
+        return refuse(with_origins(composer, asked.arguments, unfit.problems))
+    reproduce = partial(best.reproduced, composer)
+    return run.run(plan, system, asked.output_dir, asked.format, asked.arguments, reproduce)
+
+
+def system_of(plan: Plan) -> System:
+    """The launcher of the plan's system. Raises Unfit where there is none yet."""
     kind = plan.points[0].config["system"]["kind"]
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
-        problem = error("system", "system.kind", kind, reason, "use action=plan, or system=local")
-        return refuse(with_origins(composer, asked.arguments, [problem]))
-    system = import_module(REALISED_BY[kind])
-    return run.run(plan, system, asked.output_dir, asked.format, asked.arguments)
+        raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
+    system: System = import_module(REALISED_BY[kind])
+    return system
 
 
 def _summary(plan: Plan) -> str:

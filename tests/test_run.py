@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import results_data
 from compiling import plan as compiled
 
 from compiler.errors import error
-from compiler.plan import Deployment, Plan
+from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group
 from launchers import run
 from launchers.refusal import Unfit
@@ -31,6 +31,7 @@ class Machine:
         self, stop_after: int | None = None, raises: type[BaseException] = KeyboardInterrupt, **more: Any
     ) -> None:
         self.stop_after, self.raises, self.more, self.measured = stop_after, raises, more, 0
+        self.by_point: Callable[[Point], dict[str, Any]] | None = None
 
     def check(self, groups: Sequence[Group]) -> None:
         pass
@@ -42,14 +43,15 @@ class Machine:
         write_files: Callable[[Deployment], None],
         wishes: Wishes,
     ) -> dict[str, Result]:
-        results = {}
+        results: dict[str, Result] = {}
         for group in groups:
             write_files(group.deployment)
-            for point in [one for one in group.points if wishes.wanted(group.deployment, one)]:
+            wanted = iter([one for one in group.points if wishes.wanted(group.deployment, one)])
+            while (point := _next(wishes, wanted, list(results.values()))) is not None:
                 if self.stop_after == self.measured:
                     raise self.raises
                 attempt = store.new_attempt(group.deployment, point)
-                made = results_data.result(**self.more)
+                made = results_data.result(**(self.by_point(point) if self.by_point else self.more))
                 results[str(point.digest)] = replace(
                     made,
                     point_digest=str(point.digest),
@@ -61,6 +63,10 @@ class Machine:
                 store.write_result(group.deployment, point, results[str(point.digest)])
                 self.measured += 1
         return results
+
+
+def _next(wishes: Wishes, wanted: Iterator[Point], results: list[Result]) -> Point | None:
+    return wishes.choose(results) if wishes.choose else next(wanted, None)
 
 
 def execute(plan: Plan, machine: Any, folder: Path, form: str = "text") -> int:
@@ -247,3 +253,125 @@ def test_json_is_one_document_with_every_result(tmp_path: Path, capsys: pytest.C
     execute(compiled(*SWEEP), Machine(), tmp_path, form="json")
     document = json.loads(capsys.readouterr().out)
     assert [Result.from_json(result).verdict.status for result in document["results"]] == ["valid", "valid"]
+
+
+TTFT = "time_to_first_token_ms.p99"
+SEARCH = ("search=bisect", f"gates=['{TTFT} <= 100']", "aiperf.concurrency=range(1,33)")
+SEEDED = "aiperf.random_seed='${aiperf.concurrency}'"
+
+
+def load_of(point: Point) -> int:
+    return int(point.config["aiperf"]["concurrency"])
+
+
+def bears(limit: int) -> Machine:
+    """A machine whose time to first token goes over 100 ms above `limit` requests in flight."""
+    machine = Machine()
+
+    def numbers(point: Point) -> dict[str, Any]:
+        phase = results_data.measured(**{TTFT: 90.0 if load_of(point) <= limit else 200.0})
+        return {"phases": (phase,), "metrics": phase.metrics}
+
+    machine.by_point = numbers
+    return machine
+
+
+def breaks(limit: int) -> Machine:
+    """A machine whose stack dies above `limit` requests in flight."""
+    machine = bears(limit)
+    numbers = machine.by_point
+    assert numbers is not None
+    machine.by_point = lambda point: {**numbers(point), **(failed() if load_of(point) > limit else {})}
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("machine", "more", "code", "measured", "words"),
+    [
+        (
+            bears(11),
+            (),
+            run.OK,
+            7,
+            "aiperf.concurrency = 11 is the highest that meets the gates (12 does not)",
+        ),
+        (
+            bears(64),
+            (),
+            run.OK,
+            2,
+            "aiperf.concurrency = 32 is the highest that meets the gates (the highest",
+        ),
+        (bears(0), (), run.GATE_FAILED, 1, "no aiperf.concurrency meets the gates, 1 does not; 1 of 32"),
+        (breaks(5), (), run.OK, 7, "aiperf.concurrency = 5 is the highest that meets the gates (6 does not)"),
+        (breaks(0), (), run.POINT_FAILED, 1, "no aiperf.concurrency meets the gates"),
+        (
+            bears(11),
+            ("budget=3",),
+            run.OK,
+            3,
+            "= 1 is the highest that meets the gates (16 does not, nothing",
+        ),
+    ],
+    ids=["found", "all", "none", "a-stack-that-dies", "a-stack-that-is-dead", "budget"],
+)
+def test_a_search_measures_only_what_leads_to_the_highest_load(
+    machine: Machine,
+    more: Sequence[str],
+    code: int,
+    measured: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(compiled(*SEARCH, *more, SEEDED), machine, tmp_path) == code
+    assert machine.measured == measured
+    assert words in capsys.readouterr().out
+    sweep = sweep_of(tmp_path)
+    assert len(sweep["points"]) == measured == sweep["search"]["measured"]
+
+
+def test_a_search_takes_what_is_done_from_the_store(tmp_path: Path) -> None:
+    plan = compiled(*SEARCH, SEEDED)
+    first, again, wider = bears(11), bears(11), bears(11)
+    execute(plan, first, tmp_path)
+    assert execute(plan, again, tmp_path) == run.OK
+    assert again.measured == 0
+    # Another gate is another question to the same results.
+    assert execute(compiled(*SEARCH[:2], "aiperf.concurrency=range(1,17)", SEEDED), wider, tmp_path) == run.OK
+    assert wider.measured == 0
+
+
+def test_a_search_that_is_interrupted_is_130(tmp_path: Path) -> None:
+    machine = bears(11)
+    machine.stop_after = 2
+    assert execute(compiled(*SEARCH, SEEDED), machine, tmp_path) == run.INTERRUPTED
+
+
+def test_the_best_point_is_shown_recorded_and_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine()
+
+    def numbers(point: Point) -> dict[str, Any]:
+        phase = results_data.measured(output_token_throughput_per_s=100.0 * load_of(point))
+        return {"phases": (phase,), "metrics": phase.metrics, **(failed() if load_of(point) == 8 else {})}
+
+    machine.by_point = numbers
+    objective = ("objective.metric=output_token_throughput_per_s", "objective.direction=maximize")
+    execute(compiled("aiperf.concurrency=2,4,8", SEEDED, *objective), machine, tmp_path)
+    out = capsys.readouterr().out
+    assert "best: aiperf-c4-r50  output_token_throughput_per_s = 400.0 (maximize)" in out
+    found = sweep_of(tmp_path)["best"]
+    assert (found["point"], found["value"]) == ("aiperf-c4-r50", 400.0)
+    (page,) = tmp_path.glob("sweeps/*/report.html")
+    assert page.read_text().count(">best</span>") == 1
+
+
+def test_without_a_point_that_may_win_there_is_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = ("objective.metric=output_token_throughput_per_s", "objective.direction=maximize")
+    assert execute(compiled(*objective), Machine(**failed()), tmp_path) == run.POINT_FAILED
+    assert "best: none" in capsys.readouterr().out
+    assert sweep_of(tmp_path)["best"] is None

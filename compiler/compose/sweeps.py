@@ -9,7 +9,10 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
 
-ABOUT_THE_COMMAND = ("action", "format", "output_dir", "force", "launch.detach", "launch.parallel")
+ABOUT_THE_COMMAND = (
+    *("action", "format", "output_dir", "force", "launch.detach", "launch.parallel"),
+    *("search", "budget", "objective.metric", "objective.direction"),
+)
 """Keys that hold for all points together."""
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""

@@ -15,6 +15,8 @@ from typing import Any
 from compiler.digest import short as digest_short
 from launchers.results.chart import Chart, chart
 from launchers.results.frame import settings
+from launchers.results.repeats import METRICS as SPREAD_METRICS
+from launchers.results.repeats import Spread
 from launchers.results.result import SEVERITY, Result
 from launchers.results.table import NONE, Row, concurrency, metric, requests, table_rows
 
@@ -57,12 +59,22 @@ class Line:
     concurrency: str
     numbers: Sequence[str]
     requests: str
+    best: bool
 
 
 def report_html(
-    results: Sequence[Result], arguments: Sequence[str] = (), created_at: str | None = None
+    results: Sequence[Result],
+    arguments: Sequence[str] = (),
+    created_at: str | None = None,
+    *,
+    best: str | None = None,
+    spreads: Sequence[Spread] = (),
 ) -> str:
-    """The report of results. `arguments`: what was typed after `run.py`; `created_at`: now, if not given."""
+    """The report of results.
+
+    `arguments`: what was typed after `run.py`; `created_at`: now, if not given; `best`: digest of the best point;
+    `spreads`: repeats together.
+    """
     # Templates cost start-up time that a command without a report does not have to spend.
     from compiler.emit import render
 
@@ -74,7 +86,9 @@ def report_html(
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         counts=[(status, statuses[status]) for status in SEVERITY if statuses[status]],
         columns=list(COLUMNS),
-        lines=[_line(row) for row in found],
+        lines=[_line(row, best) for row in found],
+        spread_columns=list(SPREAD_METRICS),
+        spreads=spreads,
         charts=charts(found),
         deployments=_deployments(results),
     )
@@ -113,7 +127,7 @@ def _series_names(found: Sequence[Row]) -> dict[tuple[str, ...], str]:
     return {key: f"{name} {digest_short(key[0])}" if times[name] > 1 else name for key, name in full.items()}
 
 
-def _line(row: Row) -> Line:
+def _line(row: Row, best: str | None) -> Line:
     typed = " ".join(settings(row.result))
     return Line(
         point=row.point,
@@ -124,6 +138,7 @@ def _line(row: Row) -> Line:
         concurrency=concurrency(row),
         numbers=[metric(name)(row) for name in COLUMNS.values()],
         requests=requests(row),
+        best=row.result.point_digest == best,
     )
 
 
