@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench install install-core install-dev lock clean broken
+.PHONY: help run test lint bench install install-core install-optuna install-dev lock clean broken
 .DELETE_ON_ERROR:
 
 # A stamp is named after the locks it stands for, so a checkout that touches their times changes nothing.
@@ -15,7 +15,8 @@ key = $(shell cat $(1:%=requirements/%.lock) | sha256sum | cut -c1-12)
 BUILD := $(VENV)/build-$(call key,build).stamp
 CORE := $(VENV)/core-$(call key,build core).stamp
 LOCAL := $(VENV)/local-$(call key,build core local).stamp
-DEV := $(VENV)/dev-$(call key,build core local dev).stamp
+OPTUNA := $(VENV)/optuna-$(call key,build core local optuna).stamp
+DEV := $(VENV)/dev-$(call key,build core local optuna dev).stamp
 
 # An interpreter that is gone or broken makes every stamp stale: `broken` is never up to date.
 BROKEN := $(if $(filter ok,$(shell $(BIN)/python -c 'print("ok")' 2>/dev/null)),,broken)
@@ -41,6 +42,7 @@ bench: $(LOCAL) ## measure servix itself
 
 install: $(LOCAL) ## set up for runs on this machine (Dynamo mocker, AIPerf)
 install-core: $(CORE) ## set up for cluster use only: no Dynamo, no AIPerf
+install-optuna: $(OPTUNA) ## set up for runs on this machine, with Optuna's sweeper
 install-dev: $(DEV) ## set up for tests as well
 
 lock: ## resolve again; ARGS=--upgrade moves every pin
@@ -51,7 +53,7 @@ clean: ## remove the environment and caches; outputs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is never taken for a finished one.
-# Each set adds to the one before: build < core < local < dev.
+# Each set adds to the one before: build < core < local < optuna < dev.
 $(BUILD): $(BROKEN)
 	@command -v $(PYTHON) >/dev/null || { echo 'servix: $(PYTHON) is not installed; apt install python3-venv' >&2; exit 1; }
 	@$(PYTHON) -c '$(check_version)'
@@ -68,7 +70,10 @@ $(CORE): $(BUILD)
 $(LOCAL): $(CORE)
 	$(call install-lock,local)
 
-$(DEV): $(LOCAL)
+$(OPTUNA): $(LOCAL)
+	$(call install-lock,optuna)
+
+$(DEV): $(OPTUNA)
 	$(call install-lock,dev)
 
 define check_version

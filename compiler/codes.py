@@ -384,5 +384,11 @@ PAGES: tuple[Page, ...] = (
         "take the name suggested; a distribution needs a statistic, a single number has none",
         ("gates=['ttft.p99 <= 200']",),
     ),
+    Page(
+        "search",
+        "a search has gates to meet, and a sweep of one load on one deployment",
+        "sweep one numeric key of the load generator, and say in gates what must hold",
+        ("search=bisect", "aiperf.concurrency=range(1,33)"),
+    ),
 )
 """In the order a configuration is read."""

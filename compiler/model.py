@@ -495,6 +495,11 @@ class Config:
 
     validity: Validity
     objective: Objective
+    search: Literal["bisect"] | None = None
+    """How a sweep of one load is measured: null: every point; `bisect`: only those that lead to the highest load that
+    meets the gates."""
+    budget: Count | None = None
+    """Measurements a search may take; null: as many as it needs."""
     gates: list[Text] = field(default_factory=list)
     baseline: Text | None = None
     trial: Whole = 1

@@ -19,6 +19,7 @@ from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
 from compiler.rules.workload import times
 from compiler.schema import parse
+from compiler.search import search
 from compiler.sweep import across
 
 
@@ -34,6 +35,12 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
         _told(point, with_origins(composer, point.overrides, warnings))
         for point, warnings in zip(found, across(found), strict=True)
     ]
+    if together := search(
+        [point for point in told if point.valid or point.config.get("on_invalid") != "skip"]
+    ):
+        # About the sweep as a whole, so wrong with each of its points.
+        together = list(with_origins(composer, told[0].overrides, together))
+        told = [_told(point, together) for point in told]
     used = {point.deployment for point in told}
     held = tuple(one for digest, one in deployments.items() if digest in used)
     plan = Plan(tuple(told), held, estimate(told, held))
@@ -78,13 +85,13 @@ def _graded(config: Config, problems: Sequence[Problem]) -> list[Problem]:
     return [p if p.code in TOLD_ONLY else replace(p, level="error") for p in problems]
 
 
-def _told(point: Point, warnings: Sequence[Problem]) -> Point:
-    """The point with warnings that come from other points; they forbid to run it when it is strict."""
-    if not warnings:
-        return point
-    if point.config.get("strict") is not True:
-        return replace(point, problems=(*point.problems, *warnings))
-    return _invalid(point, [replace(warning, level="error") for warning in warnings])
+def _told(point: Point, problems: Sequence[Problem]) -> Point:
+    """The point with problems that come from other points; warnings forbid to run it when it is strict."""
+    if point.config.get("strict") is True:
+        problems = [replace(problem, level="error") for problem in problems]
+    if any(problem.level == "error" for problem in problems):
+        return _invalid(point, problems)
+    return replace(point, problems=(*point.problems, *problems)) if problems else point
 
 
 def _invalid(point: Point, errors: Sequence[Problem]) -> Point:

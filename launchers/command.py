@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,9 +19,10 @@ from compiler.errors import Problem, error, format_problem
 from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
-from launchers.refusal import PROBLEMS, refuse
+from launchers.refusal import PROBLEMS, Unfit, refuse
 
 if TYPE_CHECKING:
+    from launchers.run import System
     from launchers.store import Store
 
 NOT_YET = ("status", "report", "explain")
@@ -52,7 +54,7 @@ def execute(
     `argument_lists` are overrides as typed: each list is one point, or a sweep that holds several. `problems`
     are what is wrong with the command already; they are told with those of its points.
     """
-    plan = _compiled(composer, argument_lists, problems)
+    plan = compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
     if asked.action not in NOT_YET and asked.action not in ("plan", "schema"):
         return _run(composer, plan, asked)
@@ -64,9 +66,10 @@ def execute(
     return refuse(with_origins(composer, asked.arguments, [problem]))
 
 
-def _compiled(
-    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem]
+def compiled(
+    composer: Composer, argument_lists: Sequence[Sequence[str]], problems: Sequence[Problem] = ()
 ) -> Plan:
+    """The plan of every point that the lists of overrides stand for. `problems` are those of the whole command."""
     points: list[tuple[str, ...]] = []
     unread = list(problems)
     for arguments in argument_lists:
@@ -127,7 +130,7 @@ def told_once(plan: Plan) -> list[tuple[Problem, int]]:
     return sorted(counts.values(), key=lambda entry: entry[0].level != "error")
 
 
-def _tell_all(plan: Plan, stream: TextIO, of_errors: str = "error") -> None:
+def tell_all(plan: Plan, stream: TextIO, of_errors: str = "error") -> None:
     """Every problem on a line that starts with its level; `of_errors` is said of errors that stop nothing."""
     several, found = len(plan.points) > 1, told_once(plan)
     for problem, count in found[:MOST_PROBLEMS]:
@@ -163,10 +166,10 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
     word = "left out" if runnable.points and runnable.valid else "error"
     if asked.format == "json":
         view.print_json(plan)
-        _tell_all(plan, sys.stderr, word)
+        tell_all(plan, sys.stderr, word)
     else:
         view.print_text(plan, reasons)
-        _tell_all(plan, sys.stdout, word)
+        tell_all(plan, sys.stdout, word)
     return OK if runnable.points and runnable.valid else PROBLEMS
 
 
@@ -199,20 +202,20 @@ def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
             from launchers import plan as view
 
             view.print_json(plan)
-        _tell_all(plan, sys.stderr)
+        tell_all(plan, sys.stderr)
         print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
         return PROBLEMS
-    from launchers import run
+    from launchers import best, run
+    from launchers.ending import Telling
 
-    _tell_all(plan, sys.stderr, "left out")
+    tell_all(plan, sys.stderr, "left out")
     _tell_skipped(skipped, len(plan.points), sys.stderr)
-    kind = rest.points[0].config["system"]["kind"]
-    if kind not in REALISED_BY:
-        reason = f"plans for a {kind} system compile, launching them is not there yet"
-        problem = error("system", "system.kind", kind, reason, "use action=plan, or system=local")
-        return refuse(with_origins(composer, asked.arguments, [problem]))
-    system = import_module(REALISED_BY[kind])
-    return run.run(rest, system, asked.output_dir, asked.format, asked.arguments, skipped)
+    try:
+        system = system_of(rest)
+    except Unfit as unfit:
+        return refuse(with_origins(composer, asked.arguments, unfit.problems))
+    telling = Telling(asked.format, asked.arguments, partial(best.reproduced, composer), skipped)
+    return run.run(rest, system, asked.output_dir, telling)
 
 
 def _tell_skipped(skipped: Sequence[Point], number: int, stream: TextIO) -> None:
@@ -221,6 +224,16 @@ def _tell_skipped(skipped: Sequence[Point], number: int, stream: TextIO) -> None
 
         print(f"left out (on_invalid=skip): {len(skipped)} of {number} points", file=stream)
         print("\n".join(view.cannot_run(skipped)), file=stream)
+
+
+def system_of(plan: Plan) -> System:
+    """The launcher of the plan's system. Raises Unfit where there is none yet."""
+    kind = plan.points[0].config["system"]["kind"]
+    if kind not in REALISED_BY:
+        reason = f"plans for a {kind} system compile, launching them is not there yet"
+        raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
+    system: System = import_module(REALISED_BY[kind])
+    return system
 
 
 def _summary(plan: Plan) -> str:

@@ -11,20 +11,26 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from compiler.complaint import problem_of, sentence, shown
 from compiler.compose import COMPLAINTS, Composer, composer
 from compiler.errors import Problem, error
+from compiler.origin import with_origins
 from launchers import command
 from launchers.refusal import Trouble, refuse
+from launchers.trials import Lost, Trials, unfit
 
 DEBUG = "SERVIX_DEBUG"
 """Environment variable that shows the traceback behind a message."""
@@ -93,10 +99,18 @@ def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
             master = ours.master(arguments)
         except COMPLAINTS as exception:
             _debug()
-            problems += ours.wrong_settings(arguments) or [ours.complaint(exception)]
+            wrong = ours.wrong_settings(arguments) or [ours.complaint(exception)]
+            problems += map(_with_way_to_install, wrong)
             return command.execute(ours, [arguments], problems)
         problems += _bypasses(master)
         return command.execute(ours, [arguments], problems) if problems else _swept(ours, master, arguments)
+
+
+def _with_way_to_install(problem: Problem) -> Problem:
+    """A sweeper that is only missing has a way to be there."""
+    if (problem.key, problem.value) != ("hydra/sweeper", "optuna"):
+        return problem
+    return replace(problem, hint="make install-optuna brings it")
 
 
 def _own_folder(extra: Path, config_dir: Path) -> list[Problem]:
@@ -118,10 +132,18 @@ def _own_folder(extra: Path, config_dir: Path) -> list[Problem]:
 def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
     """Through Hydra's sweeper to the launcher, which knows how the command ended."""
     exit_codes: list[int] = []
+    context = Context(ours)
+    if not _is_ours(master):
+        # Optuna's sweeper is written for an Optuna that is older than what it runs with.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="hydra_plugins|optuna")
+        problems, context.trials = _trials(ours, master, arguments)
+        if context.trials is None:
+            fixed = [text for text in arguments if not ours.is_swept(text)]
+            return command.execute(ours, [fixed], problems)
     try:
         sweeper = Plugins.instance().instantiate_sweeper(
             config=master,
-            hydra_context=Context(ours),
+            hydra_context=context,
             task_function=exit_codes.append,
         )
     except (AttributeError, AssertionError, TypeError, *COMPLAINTS) as exception:
@@ -129,8 +151,52 @@ def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
         _debug()
         problem = error("hydra", "hydra.launcher", str(master.hydra.get("launcher")), sentence(exception))
         return command.execute(ours, [arguments], [problem])
+    if context.trials is not None:
+        return _searched(sweeper, context.trials, [text for text in arguments if not ours.is_hydras(text)])
     sweeper.sweep(arguments=arguments)
     return max(exit_codes, default=command.OK)
+
+
+def _is_ours(master: DictConfig) -> bool:
+    return str(master.hydra.sweeper.get("_target_")).startswith("hydra_plugins.servix.")
+
+
+def _trials(
+    ours: Composer, master: DictConfig, arguments: Sequence[str]
+) -> tuple[list[Problem], Trials | None]:
+    """What a foreign sweeper measures through, with the settings that servix knows better; else why it cannot."""
+    fixed = [text for text in arguments if not ours.is_swept(text) and not ours.is_hydras(text)]
+    config = dict(ours.compose(fixed).data or {})
+    objective = config.get("objective") or {}
+    wanted = objective.get("direction")
+    typed = [text for text in ours.hydra_overrides if text.startswith("hydra.sweeper.direction=")]
+    given = typed[-1].partition("=")[2] if typed else None
+    detached = (config.get("launch") or {}).get("detach") is True
+    problems = unfit(str(config.get("action")), objective.get("metric"), wanted, given, detached)
+    if problems or not config:
+        return list(with_origins(ours, arguments, problems)), None
+    trials = Trials(ours, arguments, config)
+    with open_dict(master):
+        master.hydra.sweeper.direction = wanted
+        if not any(text.startswith("hydra.sweeper.max_failure_rate=") for text in ours.hydra_overrides):
+            # Its own is 0: the first trial that failed would end the search.
+            master.hydra.sweeper.max_failure_rate = 1.0
+        # Optuna writes its own summary there.
+        master.hydra.sweep.dir = str(trials.folder)
+    return [], trials
+
+
+def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
+    """Lets a foreign sweeper run; gives the exit code of all its trials together."""
+    try:
+        sweeper.sweep(arguments)
+    except KeyboardInterrupt:
+        return trials.finish(interrupted=True)
+    except (Lost, ValueError, AssertionError, NotImplementedError, HydraException) as exception:
+        # No trial counts, more failed than the sweeper was told to bear, or it cannot read a range.
+        _debug()
+        print(f"error: hydra/sweeper: {sentence(exception)}", file=sys.stderr)
+    return trials.finish()
 
 
 def _bypasses(master: DictConfig) -> list[Problem]:
@@ -155,7 +221,7 @@ def _bypasses(master: DictConfig) -> list[Problem]:
     limit = OmegaConf.select(master, "hydra.launcher.timeout_min")
     if limit is not None and limit < 1:
         found.append(error("hydra", "hydra.launcher.timeout_min", limit, "is no time at all", "give minutes"))
-    if batch is not None:
+    if batch is not None and _is_ours(master):
         reason = "batches would hide from each other which points share a deployment"
         found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
     sweeper = master.hydra.sweeper
@@ -175,3 +241,5 @@ class Context(HydraContext):
     def __init__(self, ours: Composer) -> None:
         super().__init__(config_loader=ours.loader, callbacks=None)  # type: ignore[arg-type]
         self.composer = ours
+        self.trials: Trials | None = None
+        """Set for a sweeper that chooses its points by their objective."""

@@ -1,36 +1,30 @@
-"""Makes a plan true: skips what is done, has the rest realised, then shows, records and judges the results.
+"""Makes a plan true: skips what is done and has the rest realised.
 
-Takes a plan without errors and the launcher of its system; gives an exit code.
-Never does: starting a process (the system's launcher does).
+Takes a plan without errors and the launcher of its system; gives what is known afterwards, for `ending`.
+Never does: starting a process (the system's launcher does); showing results.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol
 
-from compiler import digest
 from compiler.emit import emit
 from compiler.errors import error
 from compiler.plan import Deployment, Plan, Point
+from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
-from launchers import gates
+from launchers import best, gates, search
 from launchers.detach import detach
+from launchers.ending import OK, Measured, Seen, Telling, finish
 from launchers.refusal import Unfit, refuse
-from launchers.results import report, table
-from launchers.results.frame import csv_text
 from launchers.results.result import Result
-from launchers.store import Standing, Store, StoreError, as_json, standing_of, write_atomically
+from launchers.store import Standing, Store, StoreError, standing_of
 from launchers.turns import Wishes
-
-OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
 
 
 class System(Protocol):
@@ -53,81 +47,103 @@ class System(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A point of the command, what is known of it afterwards, and whether that was there before."""
-
-    point: Point
-    standing: Standing
-    reused: bool
-
-
-def run(
-    plan: Plan,
-    system: System,
-    output_dir: Path,
-    form: str,
-    arguments: Sequence[str],
-    left_out: Sequence[Point] = (),
-) -> int:
+def run(plan: Plan, system: System, output_dir: Path, telling: Telling) -> int:
     """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
 
-    0 as well for a command that leaves the work to a process of its own.
-    `left_out` are points that cannot run and that the plan does not hold; they are recorded and told once more.
+    0 as well for a search that found a load, and for a command that leaves the work to a process of its own.
     Raises StoreError when results cannot be written.
+    """
+    store = Store(output_dir)
+    try:
+        measured = measure(plan, system, store, partial(detach, store, telling.form))
+    except Unfit as unfit:
+        return refuse(unfit.problems)
+    return OK if measured is None else finish(plan, measured, store, telling)
+
+
+def measure(
+    plan: Plan, system: System, store: Store, leave: Callable[[int], int] | None = None
+) -> Measured | None:
+    """Has done what is not done yet. Null when `leave` took over, which is asked where `launch.detach` says so.
+
+    Raises Unfit when nothing can be started.
     """
     base, problems = gates.baselines(plan)
     if problems:
-        return refuse(problems)
-    store, started = Store(output_dir), datetime.now(UTC)
+        raise Unfit(problems)
+    started = datetime.now(UTC)
     distinct = {point.digest: point for point in plan.points}
     before = {key: _look(plan, store, point) for key, point in distinct.items()}
     settings = plan.points[0].config
     done = {key for key, point in distinct.items() if _is_done(plan, point, before[key])}
     todo = [point for key, point in distinct.items() if key not in done]
+    climbed, choose = ladder(plan.points), None
+    if climbed is not None:
+        choose = _choice(climbed, [before[key].result for key in done], base)
+        todo = todo if choose([]) is not None else []
     _announce(plan, len(distinct), len(done), store)
     interrupted, measured = False, dict[str, Result]()
     if todo:
+        _check_writable(store)
+        groups = group(plan, todo)
+        if leave is not None and settings["launch"]["detach"] is True:
+            system.check(groups)
+            leave(len(todo))
+            return None
+        wishes = Wishes(
+            wanted=partial(_is_wanted, store, before),
+            parallel=int(settings["launch"]["parallel"]),
+            max_nodes=settings["system"]["max_nodes"],
+            choose=choose,
+        )
         try:
-            store.check()
-        except StoreError as exception:
-            reason = f"cannot be written: {exception.reason}"
-            return refuse([error("output-dir", "output_dir", str(output_dir), reason, exception.hint)])
-        try:
-            groups = group(plan, todo)
-            if settings["launch"]["detach"] is True:
-                system.check(groups)
-                return detach(store, form, len(todo))
-            wishes = Wishes(
-                wanted=partial(_is_wanted, store, before),
-                parallel=int(settings["launch"]["parallel"]),
-                max_nodes=settings["system"]["max_nodes"],
-            )
             measured |= system.realise(groups, store, partial(_write_files, plan, store), wishes)
-        except Unfit as unfit:
-            return refuse(unfit.problems)
         except KeyboardInterrupt:
             interrupted = True
     seen = [
-        Seen(
-            point,
-            _seen(_look(plan, store, point), before[key], measured.get(str(key)), key in done),
-            key in done,
-        )
+        Seen(point, before[key], reused=True)
+        if key in done
+        else Seen(point, _seen(_look(plan, store, point), before[key], measured.get(str(key))), reused=False)
         for key, point in distinct.items()
     ]
-    verdicts = gates.judge(plan.points, [entry.standing.result for entry in seen], base)
-    # Recorded first: whoever reads the table may be gone before its end.
-    report_path = _record(store, plan, seen, verdicts, arguments, started, left_out)
-    code = _exit_code(seen, verdicts, interrupted)
-    with contextlib.suppress(BrokenPipeError):
-        _show(seen, verdicts, form, interrupted)
-        sys.stdout.flush()
-        if left_out:
-            print(f"servix: {_count(len(left_out), 'point')} left out, see above", file=sys.stderr)
-        if report_path is not None:
-            print(f"report: {report_path}", file=sys.stderr)
-    return code
+    if climbed is None:
+        return Measured(tuple(seen), base, interrupted, None, started)
+    # Points that nobody had to measure are no failures.
+    seen = [entry for entry in seen if entry.standing.result is not None]
+    return Measured(tuple(seen), base, interrupted, _found(climbed, seen, base), started)
+
+
+def _check_writable(store: Store) -> None:
+    try:
+        store.check()
+    except StoreError as exception:
+        reason = f"cannot be written: {exception.reason}"
+        problem = error("output-dir", "output_dir", str(store.root), reason, exception.hint)
+        raise Unfit([problem]) from exception
+
+
+def _choice(
+    climbed: Ladder, known: Sequence[Result | None], base: Mapping[str, Mapping[str, float]]
+) -> search.Choose:
+    """How points of a search are chosen; what is `known` is not measured again."""
+    by_digest = {str(point.digest): point for point in climbed.points}
+
+    def judge(result: Result) -> bool:
+        return best.passes([by_digest[result.point_digest]], result, base)
+
+    budget = climbed.points[0].config.get("budget")
+    before = search.judged([result for result in known if result is not None], judge)
+    return search.bisect(climbed.points, judge, before, budget)
+
+
+def _found(climbed: Ladder, seen: Sequence[Seen], base: Mapping[str, Mapping[str, float]]) -> search.Search:
+    """What the results say together, those from before included."""
+    judged = {
+        one.point_digest: best.passes([entry.point], one, base)
+        for entry in seen
+        if (one := entry.standing.result) is not None
+    }
+    return search.outcome(climbed.key, climbed.points, climbed.values, judged)
 
 
 def _is_done(plan: Plan, point: Point, standing: Standing) -> bool:
@@ -152,24 +168,16 @@ def _is_old(after: Standing, before: Standing) -> bool:
     return after.result is None or (before.result is not None and before.result.same_attempt(after.result))
 
 
-def _seen(after: Standing, before: Standing, measured: Result | None, reused: bool) -> Standing:
+def _seen(after: Standing, before: Standing, measured: Result | None) -> Standing:
     """The standing after the command. What an earlier command left is not shown as this one's."""
     if measured is not None:
         # The store keeps a valid result though a later attempt is not.
         return standing_of(measured)
-    if reused or after.result is None or not _is_old(after, before):
+    if after.result is None or not _is_old(after, before):
         return after
     return Standing(
         after.status if after.status != "done" else "failed", ("it was not measured again",), None
     )
-
-
-def _exit_code(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], interrupted: bool) -> int:
-    if interrupted:
-        return INTERRUPTED
-    if any(entry.standing.status != "done" for entry in seen):
-        return POINT_FAILED
-    return GATE_FAILED if any(not verdict.passed for verdict in verdicts) else OK
 
 
 def _write_files(plan: Plan, store: Store, deployment: Deployment) -> None:
@@ -191,84 +199,3 @@ def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _show(seen: Sequence[Seen], verdicts: Sequence[gates.GateVerdict], form: str, interrupted: bool) -> None:
-    results = [entry.standing.result for entry in seen if entry.standing.result is not None]
-    if form == "json":
-        document = {"schema": "servix.results/1", "results": [result.to_json() for result in results]}
-        document["gates"] = [verdict.as_json() for verdict in verdicts]
-        print(json.dumps(document, indent=2))
-        return
-    if results:
-        table.print_table(results, sys.stdout)
-    _tell_missing(seen, interrupted, sys.stdout)
-    for verdict in verdicts:
-        print(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text} ({verdict.reason})")
-
-
-def _tell_missing(seen: Sequence[Seen], interrupted: bool, stream: TextIO) -> None:
-    """Points without any result that can be read."""
-    for entry in seen:
-        if entry.standing.status == "running":
-            print(
-                f"{entry.point.name}: another command measures it; the same command attaches to it",
-                file=stream,
-            )
-        elif entry.standing.result is None and interrupted:
-            print(f"{entry.point.name}: not measured, the command was interrupted", file=stream)
-        elif entry.standing.result is None:
-            reasons = "; ".join(entry.standing.reasons) or "it was not measured"
-            print(f"{entry.point.name}: {entry.standing.status}: {reasons}", file=stream)
-
-
-def _record(
-    store: Store,
-    plan: Plan,
-    seen: Sequence[Seen],
-    verdicts: Sequence[gates.GateVerdict],
-    arguments: Sequence[str],
-    started: datetime,
-    left_out: Sequence[Point],
-) -> Path | None:
-    """Writes the sweep's folder; gives the report's path, or null where it could not be written."""
-    results: list[Result] = [entry.standing.result for entry in seen if entry.standing.result is not None]
-    sweep = {
-        "schema": "servix.sweep/1",
-        "arguments": list(arguments),
-        "started_at": started.isoformat(timespec="seconds"),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "points": [_entry(store, plan, entry) for entry in seen],
-        "left_out": [_invalid(point) for point in left_out],
-        "gates": [verdict.as_json() for verdict in verdicts],
-    }
-    try:
-        folder = store.new_sweep()
-        write_atomically(folder / "sweep.json", as_json(sweep))
-        write_atomically(folder / "results.csv", csv_text(results))
-        write_atomically(folder / "report.html", report.report_html(results, list(arguments)))
-    except StoreError as exception:
-        print(f"warning: the sweep was not recorded: {exception}", file=sys.stderr)
-        return None
-    return folder / "report.html"
-
-
-def _invalid(point: Point) -> dict[str, object]:
-    problems = [problem.as_json() for problem in point.problems]
-    return {"name": point.name, "overrides": list(point.overrides), "problems": problems}
-
-
-def _entry(store: Store, plan: Plan, entry: Seen) -> dict[str, object]:
-    point, standing = entry.point, entry.standing
-    deployment = plan.deployment(str(point.deployment))
-    return {
-        "name": point.name,
-        "overrides": list(point.overrides),
-        "digest": point.digest,
-        "deployment": point.deployment,
-        "short": digest.short(str(point.digest)),
-        "status": standing.status,
-        "reasons": list(standing.reasons),
-        "reused": entry.reused,
-        "folder": str(store.point_dir(deployment, point).relative_to(store.root)),
-    }

@@ -114,6 +114,9 @@ async def realise(
     job, agenda = Job(deployment, store, claim, tell), Agenda(points, choose)
     # Who asks for one point is told at once what killed its stack.
     restarts = deployment.max_restarts if agenda.size > 1 else 0
+    if choose is not None:
+        # A load that no stack stands up to is an answer, after which a search goes on.
+        restarts = MOST_HITS * agenda.size
     lost = 0
     while agenda.current is not None:
         outcome = await _one_start(job, agenda, lost < restarts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import results_data
 from compiling import plan as compiled
 
 from compiler.errors import error
-from compiler.plan import Deployment, Plan
+from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group
 from launchers import run
+from launchers.ending import GATE_FAILED, INTERRUPTED, OK, POINT_FAILED, Telling
 from launchers.refusal import Unfit
 from launchers.results import Result
 from launchers.store import Store
@@ -31,6 +32,7 @@ class Machine:
         self, stop_after: int | None = None, raises: type[BaseException] = KeyboardInterrupt, **more: Any
     ) -> None:
         self.stop_after, self.raises, self.more, self.measured = stop_after, raises, more, 0
+        self.by_point: Callable[[Point], dict[str, Any]] | None = None
 
     def check(self, groups: Sequence[Group]) -> None:
         pass
@@ -42,14 +44,15 @@ class Machine:
         write_files: Callable[[Deployment], None],
         wishes: Wishes,
     ) -> dict[str, Result]:
-        results = {}
+        results: dict[str, Result] = {}
         for group in groups:
             write_files(group.deployment)
-            for point in [one for one in group.points if wishes.wanted(group.deployment, one)]:
+            wanted = iter([one for one in group.points if wishes.wanted(group.deployment, one)])
+            while (point := _next(wishes, wanted, list(results.values()))) is not None:
                 if self.stop_after == self.measured:
                     raise self.raises
                 attempt = store.new_attempt(group.deployment, point)
-                made = results_data.result(**self.more)
+                made = results_data.result(**(self.by_point(point) if self.by_point else self.more))
                 results[str(point.digest)] = replace(
                     made,
                     point_digest=str(point.digest),
@@ -63,8 +66,12 @@ class Machine:
         return results
 
 
+def _next(wishes: Wishes, wanted: Iterator[Point], results: list[Result]) -> Point | None:
+    return wishes.choose(results) if wishes.choose else next(wanted, None)
+
+
 def execute(plan: Plan, machine: Any, folder: Path, form: str = "text") -> int:
-    return run.run(plan, machine, folder, form, ["asked"])
+    return run.run(plan, machine, folder, Telling(form, ["asked"]))
 
 
 def sweep_of(folder: Path) -> dict[str, Any]:
@@ -80,9 +87,9 @@ def test_every_point_valid_is_0_and_again_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, machine = compiled(*SWEEP), Machine()
-    assert execute(plan, machine, tmp_path) == run.OK
+    assert execute(plan, machine, tmp_path) == OK
     first = capsys.readouterr().out
-    assert execute(plan, machine, tmp_path) == run.OK
+    assert execute(plan, machine, tmp_path) == OK
     assert machine.measured == 2
     assert capsys.readouterr().out == first
     assert [point["reused"] for point in sweep_of(tmp_path)["points"]] == [True, True]
@@ -91,16 +98,16 @@ def test_every_point_valid_is_0_and_again_starts_nothing(
 
 def test_a_point_asked_for_twice_is_measured_once(tmp_path: Path) -> None:
     machine = Machine()
-    assert execute(compiled("trial=1,1"), machine, tmp_path) == run.OK
+    assert execute(compiled("trial=1,1"), machine, tmp_path) == OK
     assert machine.measured == 1
 
 
 def test_a_failed_point_is_3_and_is_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = compiled()
-    assert execute(plan, Machine(**failed()), tmp_path) == run.POINT_FAILED
+    assert execute(plan, Machine(**failed()), tmp_path) == POINT_FAILED
     assert "decode-0 was killed" in capsys.readouterr().out
     machine = Machine()
-    assert execute(plan, machine, tmp_path) == run.OK
+    assert execute(plan, machine, tmp_path) == OK
     assert machine.measured == 1
 
 
@@ -108,11 +115,11 @@ def test_an_interrupted_command_is_130_and_keeps_what_it_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = compiled(*SWEEP)
-    assert execute(plan, Machine(stop_after=1), tmp_path) == run.INTERRUPTED
+    assert execute(plan, Machine(stop_after=1), tmp_path) == INTERRUPTED
     assert "not measured, the command was interrupted" in capsys.readouterr().out
     assert [point["status"] for point in sweep_of(tmp_path)["points"]] == ["done", "new"]
     machine = Machine()
-    assert execute(plan, machine, tmp_path) == run.OK
+    assert execute(plan, machine, tmp_path) == OK
     assert machine.measured == 1
 
 
@@ -122,7 +129,7 @@ def test_an_old_failure_is_not_shown_as_this_command_s(
     plan = compiled()
     execute(plan, Machine(**failed()), tmp_path)
     capsys.readouterr()
-    assert execute(plan, Machine(stop_after=0), tmp_path) == run.INTERRUPTED
+    assert execute(plan, Machine(stop_after=0), tmp_path) == INTERRUPTED
     assert "decode-0" not in capsys.readouterr().out
 
 
@@ -151,13 +158,13 @@ def test_a_folder_that_cannot_be_written_is_2_before_anything_starts(
 def test_force_measures_again_and_shows_what_came_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert execute(compiled(*SWEEP), Machine(), tmp_path) == run.OK
+    assert execute(compiled(*SWEEP), Machine(), tmp_path) == OK
     machine = Machine(**failed())
-    assert execute(compiled(*SWEEP, "force=true"), machine, tmp_path) == run.POINT_FAILED
+    assert execute(compiled(*SWEEP, "force=true"), machine, tmp_path) == POINT_FAILED
     assert machine.measured == 2
     assert "decode-0 was killed" in capsys.readouterr().out
     idle = Machine()
-    assert execute(compiled(*SWEEP), idle, tmp_path) == run.OK, "the valid results are still there"
+    assert execute(compiled(*SWEEP), idle, tmp_path) == OK, "the valid results are still there"
     assert idle.measured == 0
 
 
@@ -174,27 +181,27 @@ def test_what_another_command_has_measured_meanwhile_is_taken(
             other.realise(*given[:3], Wishes(wanted=lambda _, __: True))
             return late.realise(*given)
 
-    assert execute(plan, Later(), tmp_path) == (run.OK if verdict == "valid" else run.POINT_FAILED)
+    assert execute(plan, Later(), tmp_path) == (OK if verdict == "valid" else POINT_FAILED)
     assert (other.measured, late.measured) == (2, 0)
 
 
 def test_results_of_a_moving_image_are_never_reused(tmp_path: Path) -> None:
     plan, machine = compiled("system.image=registry/name:latest"), Machine()
     assert not plan.deployments[0].repeatable
-    assert [execute(plan, machine, tmp_path) for _ in range(2)] == [run.OK, run.OK]
+    assert [execute(plan, machine, tmp_path) for _ in range(2)] == [OK, OK]
     assert machine.measured == 2
 
 
 GATES = [
-    ("passes", ["request_latency_ms.avg <= 1000"], run.OK, "gate passed"),
-    ("fails", ["request_latency_ms.avg <= 5"], run.GATE_FAILED, "gate FAILED"),
+    ("passes", ["request_latency_ms.avg <= 1000"], OK, "gate passed"),
+    ("fails", ["request_latency_ms.avg <= 5"], GATE_FAILED, "gate FAILED"),
     (
         "one-of-two",
         ["request_latency_ms.avg <= 5", "request_latency_ms.avg > 5"],
-        run.GATE_FAILED,
+        GATE_FAILED,
         "gate FAILED",
     ),
-    ("metric-not-there", ["time_to_second_token_ms.avg <= 5"], run.GATE_FAILED, "the result has no metric"),
+    ("metric-not-there", ["time_to_second_token_ms.avg <= 5"], GATE_FAILED, "the result has no metric"),
 ]
 
 
@@ -212,7 +219,7 @@ def test_gates(
 def test_gates_of_points_with_one_digest_are_all_judged(tmp_path: Path) -> None:
     plan = compiled("gates=['request_latency_ms.avg <= 5'],['request_latency_ms.avg <= 5000']")
     assert len({point.digest for point in plan.points}) == 1
-    assert execute(plan, Machine(), tmp_path) == run.GATE_FAILED
+    assert execute(plan, Machine(), tmp_path) == GATE_FAILED
 
 
 def baseline(folder: Path, **more: Any) -> Path:
@@ -221,7 +228,7 @@ def baseline(folder: Path, **more: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("limit", "code"), [("3%", run.OK), ("-3%", run.GATE_FAILED)])
+@pytest.mark.parametrize(("limit", "code"), [("3%", OK), ("-3%", GATE_FAILED)])
 def test_a_percentage_is_of_the_baseline(limit: str, code: int, tmp_path: Path) -> None:
     path = baseline(tmp_path)
     plan = compiled(f"gates=['request_latency_ms.avg <= {limit}']", f"baseline={path}")
@@ -247,3 +254,125 @@ def test_json_is_one_document_with_every_result(tmp_path: Path, capsys: pytest.C
     execute(compiled(*SWEEP), Machine(), tmp_path, form="json")
     document = json.loads(capsys.readouterr().out)
     assert [Result.from_json(result).verdict.status for result in document["results"]] == ["valid", "valid"]
+
+
+TTFT = "time_to_first_token_ms.p99"
+SEARCH = ("search=bisect", f"gates=['{TTFT} <= 100']", "aiperf.concurrency=range(1,33)")
+SEEDED = "aiperf.random_seed='${aiperf.concurrency}'"
+
+
+def load_of(point: Point) -> int:
+    return int(point.config["aiperf"]["concurrency"])
+
+
+def bears(limit: int) -> Machine:
+    """A machine whose time to first token goes over 100 ms above `limit` requests in flight."""
+    machine = Machine()
+
+    def numbers(point: Point) -> dict[str, Any]:
+        phase = results_data.measured(**{TTFT: 90.0 if load_of(point) <= limit else 200.0})
+        return {"phases": (phase,), "metrics": phase.metrics}
+
+    machine.by_point = numbers
+    return machine
+
+
+def breaks(limit: int) -> Machine:
+    """A machine whose stack dies above `limit` requests in flight."""
+    machine = bears(limit)
+    numbers = machine.by_point
+    assert numbers is not None
+    machine.by_point = lambda point: {**numbers(point), **(failed() if load_of(point) > limit else {})}
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("machine", "more", "code", "measured", "words"),
+    [
+        (
+            bears(11),
+            (),
+            OK,
+            7,
+            "aiperf.concurrency = 11 is the highest that meets the gates (12 does not)",
+        ),
+        (
+            bears(64),
+            (),
+            OK,
+            2,
+            "aiperf.concurrency = 32 is the highest that meets the gates (the highest",
+        ),
+        (bears(0), (), GATE_FAILED, 1, "no aiperf.concurrency meets the gates, 1 does not; 1 of 32"),
+        (breaks(5), (), OK, 7, "aiperf.concurrency = 5 is the highest that meets the gates (6 does not)"),
+        (breaks(0), (), POINT_FAILED, 1, "no aiperf.concurrency meets the gates"),
+        (
+            bears(11),
+            ("budget=3",),
+            OK,
+            3,
+            "= 1 is the highest that meets the gates (16 does not, nothing",
+        ),
+    ],
+    ids=["found", "all", "none", "a-stack-that-dies", "a-stack-that-is-dead", "budget"],
+)
+def test_a_search_measures_only_what_leads_to_the_highest_load(
+    machine: Machine,
+    more: Sequence[str],
+    code: int,
+    measured: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(compiled(*SEARCH, *more, SEEDED), machine, tmp_path) == code
+    assert machine.measured == measured
+    assert words in capsys.readouterr().out
+    sweep = sweep_of(tmp_path)
+    assert len(sweep["points"]) == measured == sweep["search"]["measured"]
+
+
+def test_a_search_takes_what_is_done_from_the_store(tmp_path: Path) -> None:
+    plan = compiled(*SEARCH, SEEDED)
+    first, again, wider = bears(11), bears(11), bears(11)
+    execute(plan, first, tmp_path)
+    assert execute(plan, again, tmp_path) == OK
+    assert again.measured == 0
+    # Another gate is another question to the same results.
+    assert execute(compiled(*SEARCH[:2], "aiperf.concurrency=range(1,17)", SEEDED), wider, tmp_path) == OK
+    assert wider.measured == 0
+
+
+def test_a_search_that_is_interrupted_is_130(tmp_path: Path) -> None:
+    machine = bears(11)
+    machine.stop_after = 2
+    assert execute(compiled(*SEARCH, SEEDED), machine, tmp_path) == INTERRUPTED
+
+
+def test_the_best_point_is_shown_recorded_and_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine()
+
+    def numbers(point: Point) -> dict[str, Any]:
+        phase = results_data.measured(output_token_throughput_per_s=100.0 * load_of(point))
+        return {"phases": (phase,), "metrics": phase.metrics, **(failed() if load_of(point) == 8 else {})}
+
+    machine.by_point = numbers
+    objective = ("objective.metric=output_token_throughput_per_s", "objective.direction=maximize")
+    execute(compiled("aiperf.concurrency=2,4,8", SEEDED, *objective), machine, tmp_path)
+    out = capsys.readouterr().out
+    assert "best: aiperf-c4-r50  output_token_throughput_per_s = 400.0 (maximize)" in out
+    found = sweep_of(tmp_path)["best"]
+    assert (found["point"], found["value"]) == ("aiperf-c4-r50", 400.0)
+    (page,) = tmp_path.glob("sweeps/*/report.html")
+    assert page.read_text().count(">best</span>") == 1
+
+
+def test_without_a_point_that_may_win_there_is_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = ("objective.metric=output_token_throughput_per_s", "objective.direction=maximize")
+    assert execute(compiled(*objective), Machine(**failed()), tmp_path) == POINT_FAILED
+    assert "best: none" in capsys.readouterr().out
+    assert sweep_of(tmp_path)["best"] is None

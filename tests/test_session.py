@@ -414,6 +414,28 @@ def test_what_is_measured_next_may_depend_on_what_came_before(tmp_path: Path) ->
     assert (tmp_path / "events.jsonl").read_text().count("deployment_start") == 1
 
 
+def test_a_search_goes_on_after_loads_that_take_the_stack_with_them(tmp_path: Path) -> None:
+    fatal = tmp_path / "die"
+    stack = deployment(frontend("--die-if", str(fatal)), process("decode-0", 1))
+    deadly = phase("main", "--takes", "1", "--touch", str(fatal))
+    points = [point(0), point(1), point(2, deadly), point(3, deadly)]
+
+    def choose(results: Sequence[Result]) -> Point | None:
+        fatal.unlink(missing_ok=True)
+        order = (0, 3, 2, 1)
+        return points[order[len(results)]] if len(results) < len(order) else None
+
+    def tell(event: str, **_: object) -> None:
+        # Whoever starts again is healthy, until the next deadly load.
+        if event == "deployment_start":
+            fatal.unlink(missing_ok=True)
+
+    store = Store(tmp_path / "outputs")
+    results = asyncio.run(session.realise(stack, points, store, partial(claimed, 2), tell, choose))
+    assert [result.point_name for result in results] == ["point-0", "point-3", "point-2", "point-1"]
+    assert [result.verdict.status for result in results] == ["valid", "failed", "failed", "valid"]
+
+
 def test_a_phase_that_a_death_cuts_short_is_kept_and_names_it(tmp_path: Path) -> None:
     fatal = tmp_path / "die"
     stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))

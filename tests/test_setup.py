@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ["build", "core", "local", "dev"]
+LOCKS = ["build", "core", "local", "optuna", "dev"]
 TINY = ROOT / "config" / "model" / "files" / "tiny"
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+?)(?: ; (python_full_version [<>=]+ '[\d.]+'))? \\$")
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
@@ -67,9 +67,10 @@ def test_no_package_is_pinned_twice_for_one_python() -> None:
     [
         ("core", PROJECT["dependencies"]),
         ("local", PROJECT["optional-dependencies"]["local"]),
+        ("optuna", PROJECT["optional-dependencies"]["optuna"]),
         ("dev", PROJECT["optional-dependencies"]["dev"]),
     ],
-    ids=["core", "local", "dev"],
+    ids=["core", "local", "optuna", "dev"],
 )
 def test_what_pyproject_asks_for_is_locked_by_then(lock: str, requirements: list[str]) -> None:
     until = LOCKS[: LOCKS.index(lock) + 1]
@@ -160,6 +161,7 @@ def installed(checkout: Path, target: str) -> list[str]:
     [
         ("install-core", ["build", "core"]),
         ("install", ["build", "core", "local"]),
+        ("install-optuna", ["build", "core", "local", "optuna"]),
         ("install-dev", LOCKS),
         ("run", ["build", "core", "local"]),
         ("test", LOCKS),
@@ -176,7 +178,7 @@ def test_a_changed_lock_is_installed_again_with_what_follows(checkout: Path) -> 
     with (checkout / "requirements" / "local.lock").open("a") as lock:
         lock.write("\n")
     assert installed(checkout, "install-core") == []
-    assert installed(checkout, "install-dev") == ["local", "dev"]
+    assert installed(checkout, "install-dev") == ["local", "optuna", "dev"]
 
 
 def test_a_touched_lock_is_not_installed_again(checkout: Path) -> None:

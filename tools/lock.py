@@ -22,7 +22,8 @@ SETS = {
     "build": ["requirements/build.in"],
     "core": ["requirements/build.in", "pyproject.toml"],
     "local": ["requirements/build.in", "pyproject.toml", "--extra=local"],
-    "dev": ["requirements/build.in", "pyproject.toml", "--extra=local", "--extra=dev"],
+    "optuna": ["requirements/build.in", "pyproject.toml", "--extra=local", "--extra=optuna"],
+    "dev": ["requirements/build.in", "pyproject.toml", "--extra=local", "--extra=optuna", "--extra=dev"],
 }
 OPTIONS = [
     *("--universal", "--python-version=3.11", "--no-python-downloads", "--quiet", "--generate-hashes"),

@@ -2,5 +2,6 @@
 
 from compiler.compose.composer import Composed, Composer, composer
 from compiler.compose.loader import COMPLAINTS, Source
+from compiler.compose.overlay import Overlay
 
-__all__ = ["COMPLAINTS", "Composed", "Composer", "Source", "composer"]
+__all__ = ["COMPLAINTS", "Composed", "Composer", "Overlay", "Source", "composer"]

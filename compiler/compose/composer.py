@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,6 +30,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from compiler.complaint import problem_of, sentence
 from compiler.compose.choosing import is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
+from compiler.compose.overlay import Overlay, overlay
 from compiler.compose.resolve import plain_data
 from compiler.compose.rows import with_rows
 from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
@@ -174,6 +175,28 @@ class Composer:
         groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
         return (*self.hydra_overrides, *groups)
 
+    def overlay(self, overrides: Sequence[str]) -> Overlay | None:
+        """What an experiment file says in place of `overrides`; null where it cannot, or one cannot be read."""
+        parsed = [self.parsed(text)[0] for text in overrides]
+        readable = [override for override in parsed if override is not None]
+        return overlay(readable, self._is_group) if len(readable) == len(parsed) else None
+
+    def beside(self, folder: Path) -> Composer:
+        """A composer that has `folder` in place of the user's own one. This one stays open: Hydra knows one only."""
+        (own,) = (path for provider, path in self._searched() if provider == "main")
+        return Composer(Loader(_search_path(own, folder)))
+
+    @property
+    def extra_dir(self) -> Path | None:
+        """The user's own folder (--config-dir); null without one."""
+        found = [path for provider, path in self._searched() if provider == "command-line"]
+        return Path(found[0].removeprefix("file://")) if found else None
+
+    def _searched(self) -> list[tuple[str, str]]:
+        """Who added a folder to Hydra's search path, and its path."""
+        elements = self.loader.get_search_path().get_path()
+        return [(str(element.provider), str(element.path)) for element in elements]
+
     def kept(self, make: Callable[[Composer, tuple[str, ...]], T], selection: tuple[str, ...]) -> T:
         """What `make` gives for a selection, made once: all points of it have it in common."""
         key = (make, selection)
@@ -196,6 +219,16 @@ class Composer:
         """True for an override that chooses an option of a group."""
         override, _ = self.parsed(text)
         return override is not None and self._is_group(override)
+
+    def is_swept(self, text: str) -> bool:
+        """True for an override that stands for several values, or for a range to choose from."""
+        override, _ = self.parsed(text)
+        return override is not None and override.is_sweep_override()
+
+    def is_hydras(self, text: str) -> bool:
+        """True for a setting of Hydra's own."""
+        override, _ = self.parsed(text)
+        return override is not None and override.is_hydra_override()
 
     def options(self, group: str) -> list[str]:
         """Options of a group, sorted; empty when there is no such group."""
@@ -277,17 +310,23 @@ def composer(
 
     Settings of Hydra's own among `arguments` (`hydra.launcher.partition=gpu`) hold for every point.
     """
-    search_path = create_config_search_path(str(config_dir.absolute()))
-    if extra_dir is not None:
-        anchor = SearchPathQuery(provider="schema")
-        search_path.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
     setbase("1.3")
-    hydra = Hydra(task_name="servix", config_loader=Loader(search_path))
+    loader = Loader(_search_path(str(config_dir.absolute()), extra_dir))
+    hydra = Hydra(task_name="servix", config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
     try:
         yield Composer(cast(Loader, hydra.config_loader), _of_hydra(arguments))
     finally:
         GlobalHydra.instance().clear()
+
+
+def _search_path(config_dir: str, extra_dir: Path | None) -> ConfigSearchPath:
+    """Hydra's search path: the project's folder, then the user's own."""
+    found = create_config_search_path(config_dir)
+    if extra_dir is not None:
+        anchor = SearchPathQuery(provider="schema")
+        found.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
+    return found
 
 
 def _of_hydra(arguments: Sequence[str]) -> list[str]:

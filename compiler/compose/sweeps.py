@@ -15,6 +15,7 @@ MOST_POINTS = 100_000
 ABOUT_THE_COMMAND = (
     *("action", "format", "output_dir", "force", "launch.detach", "launch.parallel"),
     *("on_invalid", "zip", "sample", "max_points", "max_gpu_hours"),
+    *("search", "budget", "objective.metric", "objective.direction"),
 )
 """Keys that are about all points together."""
 

@@ -31,9 +31,14 @@ class Launcher(HydraLauncher):
         job_overrides: Sequence[Sequence[str]],
         initial_job_idx: int,  # noqa: ARG002  (Hydra's signature)
     ) -> Sequence[JobReturn]:
-        """One JobReturn per point; the exit code of the command goes to `run.py` through its task function."""
+        """One JobReturn per point for a sweeper that reads them. Ours does not: the exit code of the command goes to
+        `run.py` through the task function."""
         from launchers import command
 
+        trials = self.hydra_context.trials  # type: ignore[attr-defined]
+        if trials is not None:
+            # A sweeper that chooses the next points by the objective of these.
+            return list(trials.launch(job_overrides))
         composer = self.hydra_context.composer  # type: ignore[attr-defined]
         self.task_function(command.execute(composer, job_overrides))
         return []

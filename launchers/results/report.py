@@ -15,6 +15,8 @@ from typing import Any
 from compiler.digest import short as digest_short
 from launchers.results.chart import Chart, chart
 from launchers.results.frame import settings
+from launchers.results.repeats import METRICS as SPREAD_METRICS
+from launchers.results.repeats import Spread
 from launchers.results.result import SEVERITY, Result
 from launchers.results.table import (
     NONE,
@@ -66,12 +68,22 @@ class Line:
     concurrency: str
     numbers: Sequence[str]
     requests: str
+    best: bool
 
 
 def report_html(
-    results: Sequence[Result], arguments: Sequence[str] = (), created_at: str | None = None
+    results: Sequence[Result],
+    arguments: Sequence[str] = (),
+    created_at: str | None = None,
+    *,
+    best: str | None = None,
+    spreads: Sequence[Spread] = (),
 ) -> str:
-    """The report of results. `arguments`: what was typed after `run.py`; `created_at`: now, if not given."""
+    """The report of results.
+
+    `arguments`: what was typed after `run.py`; `created_at`: now, if not given; `best`: digest of the best point;
+    `spreads`: repeats together.
+    """
     # Templates cost start-up time that a command without a report does not have to spend.
     from compiler.emit import render
 
@@ -83,7 +95,9 @@ def report_html(
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         counts=[(status, statuses[status]) for status in SEVERITY if statuses[status]],
         columns=[*COLUMNS, *(["accuracy"] if has_accuracy(found) else [])],
-        lines=[_line(row, has_accuracy(found)) for row in found],
+        lines=[_line(row, has_accuracy(found), best) for row in found],
+        spread_columns=list(SPREAD_METRICS),
+        spreads=spreads,
         charts=charts(found),
         deployments=_deployments(results),
     )
@@ -122,7 +136,7 @@ def _series_names(found: Sequence[Row]) -> dict[tuple[str, ...], str]:
     return {key: f"{name} {digest_short(key[0])}" if times[name] > 1 else name for key, name in full.items()}
 
 
-def _line(row: Row, with_accuracy: bool) -> Line:
+def _line(row: Row, with_accuracy: bool, best: str | None) -> Line:
     typed = " ".join(settings(row.result))
     return Line(
         point=row.point,
@@ -136,6 +150,7 @@ def _line(row: Row, with_accuracy: bool) -> Line:
             *([accuracy(row)] if with_accuracy else []),
         ],
         requests=requests(row),
+        best=row.result.point_digest == best,
     )
 
 

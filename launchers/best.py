@@ -1,0 +1,204 @@
+"""The best point of a sweep, and how to measure it again.
+
+Takes points with their results; gives the best valid one and a configuration file that reproduces it.
+Never does: letting a point win that failed, is invalid, fails a gate, or lacks the metric.
+
+Repeats (points that differ in `trial` only) are one candidate: the mean of its valid trials decides, and a trial
+that fails a gate takes them all out.
+"""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compiler import digest
+from compiler.compose import Composer
+from compiler.emit import render
+from compiler.pipeline import compile_point
+from compiler.plan import Point
+from launchers import gates
+from launchers.atomic import write_atomically
+from launchers.results.frame import labels
+from launchers.results.result import Result
+from launchers.results.table import number
+
+NAME = "best"
+"""Option of the group `experiment` that the file is."""
+ABOUT_THE_COMMAND = ("action", "format", "force", "launch.detach", "launch.parallel", "search", "budget")
+"""Keys that say what to do with points, and would do it again."""
+Reproduce = Callable[[Point, Path], str]
+"""Writes the file into a sweep's folder, where there can be one; gives the command that measures the point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A point and what is known of it."""
+
+    point: Point
+    result: Result
+    passed: bool
+    """Its result fails none of its gates; what is not valid passes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The point that the objective chooses."""
+
+    point: Point
+    """Of several trials, the first that is valid."""
+    label: str
+    """A name that no other point of the sweep has."""
+    metric: str
+    direction: str
+    value: float
+    """The mean of all valid trials."""
+    digests: tuple[str, ...]
+    """Points whose results were averaged."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys point, digest, metric, direction, value, trials."""
+        return {
+            "point": self.point.name,
+            "digest": self.point.digest,
+            "metric": self.metric,
+            "direction": self.direction,
+            "value": self.value,
+            "trials": list(self.digests),
+        }
+
+
+def entries(
+    points: Sequence[Point], results: Mapping[str, Result], base: Mapping[str, Mapping[str, float]]
+) -> list[Entry]:
+    """Every distinct point with its result, in the order of the points.
+
+    `results` are by digest; those without one are left out. `base` is what `gates.baselines` found.
+    """
+    asked: dict[str, list[Point]] = {}
+    for point in points:
+        asked.setdefault(str(point.digest), []).append(point)
+    return [
+        Entry(same[0], results[key], passes(same, results[key], base))
+        for key, same in asked.items()
+        if key in results
+    ]
+
+
+def passes(points: Sequence[Point], result: Result, base: Mapping[str, Mapping[str, float]]) -> bool:
+    """True for a valid result that meets every gate of its points (one point may be asked for with several)."""
+    return result.verdict.valid and all(one.passed for one in gates.judge(points, [result], base))
+
+
+def objective(points: Sequence[Point]) -> tuple[str, str] | None:
+    """Metric and direction that the points ask for; it is the same for all of them."""
+    composed = [point.config["objective"] for point in points if "objective" in point.config]
+    asked: Mapping[str, Any] = composed[0] if composed else {}
+    metric, direction = asked.get("metric"), asked.get("direction")
+    return (str(metric), str(direction)) if metric and direction else None
+
+
+def repeats(found: Sequence[Entry]) -> list[list[Entry]]:
+    """Points that differ in `trial` only together, groups in order of their first point."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in found:
+        groups.setdefault(_untried(entry.point), []).append(entry)
+    return list(groups.values())
+
+
+def best(found: Sequence[Entry]) -> Best | None:
+    """The best of the points, of equals the earlier; null without an objective or a point that may win."""
+    asked = objective([entry.point for entry in found])
+    if asked is None:
+        return None
+    metric, direction = asked
+    candidates = [(_value(group, metric), group) for group in repeats(found)]
+    scored = [(value, group) for value, group in candidates if value is not None]
+    if not scored:
+        return None
+    # Both give the first of equals.
+    choose = max if direction == "maximize" else min
+    value, group = choose(scored, key=lambda candidate: candidate[0])
+    counted = [entry for entry in group if entry.passed]
+    results = [entry.result for entry in found]
+    label = dict(zip([result.point_digest for result in results], labels(results), strict=True))
+    return Best(
+        point=counted[0].point,
+        label=label[str(counted[0].point.digest)],
+        metric=metric,
+        direction=direction,
+        value=value,
+        digests=tuple(str(entry.point.digest) for entry in counted),
+    )
+
+
+def told(found: Best) -> str:
+    """The best point in one line."""
+    trials = f", mean of {len(found.digests)} trials" if len(found.digests) > 1 else ""
+    return f"best: {found.label}  {found.metric} = {number(found.value)} ({found.direction}{trials})"
+
+
+def reproduced(composer: Composer, point: Point, folder: Path) -> str:
+    """The command line that measures `point` again.
+
+    Where a file can say what the point is, that is `<folder>/experiment/best.yaml`: it is composed once more, and
+    stays only if the point has the same digest. Else the overrides are spelled out.
+    """
+    settings = [text for text in composer.hydra_overrides if "sweeper" not in text.partition("=")[0]]
+    overrides = [text for text in point.overrides if _key(text) not in ABOUT_THE_COMMAND]
+    path = folder / "experiment" / f"{NAME}.yaml"
+    text = _overlay(composer, point, overrides)
+    if text is not None:
+        write_atomically(path, text)
+        again, _ = compile_point(composer.beside(folder), [f"experiment={NAME}"])
+        if again.digest is not None and again.digest == point.digest:
+            return _command("--config-dir", str(folder), f"experiment={NAME}", *settings)
+        path.unlink()
+        path.parent.rmdir()
+    own = ["--config-dir", str(composer.extra_dir)] if composer.extra_dir else []
+    return _command(*own, *overrides, *settings)
+
+
+def _overlay(composer: Composer, point: Point, overrides: Sequence[str]) -> str | None:
+    said = composer.overlay(overrides)
+    if said is None:
+        return None
+    try:
+        return render(
+            "experiment.yaml.j2",
+            title=f"{point.name}, digest {point.digest}",
+            groups=[(f"override /{group}", option) for group, option in said.groups],
+            settings=said.settings,
+        )
+    except (TypeError, ValueError):
+        # What YAML cannot hold, such as keys that are numbers.
+        return None
+
+
+def _value(group: Sequence[Entry], metric: str) -> float | None:
+    """The mean over the valid trials; null where none counts."""
+    valid = [entry for entry in group if entry.result.verdict.valid]
+    values = [entry.result.metrics.get(metric) for entry in valid]
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(valid) or not all(entry.passed for entry in valid):
+        return None
+    return statistics.fmean(numbers)
+
+
+def _untried(point: Point) -> str:
+    """What equal points have in common whatever their trial."""
+    if point.workload is None:
+        raise ValueError(f"point {point.name!r} has problems and no workload")
+    return digest.point_digest(str(point.deployment), replace(point.workload, trial=0))
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["python", "run.py", *words])
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
