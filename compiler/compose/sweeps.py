@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
 
-ABOUT_THE_COMMAND = ("action", "format", "output_dir", "force", "launch.detach", "launch.parallel")
+ABOUT_THE_COMMAND = ("action", "format", "output_dir", "yes", "force", "launch.detach", "launch.parallel")
 """Keys that hold for all points together."""
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""
@@ -27,7 +27,9 @@ def refused_sweep(override: Override) -> Problem | None:
     if not override.is_sweep_override():
         return None
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-    if key in ABOUT_THE_COMMAND:
+    if key == "between":
+        reason, hint = "cannot be swept: it is about the whole command", "write it in brackets: between=[A,B]"
+    elif key in ABOUT_THE_COMMAND or key.partition(".")[0] == "gc":
         reason, hint = "cannot be swept: it is about the whole command", "run one command for each"
     elif key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
         reason = "cannot be swept: the launcher is chosen once for the whole command"
