@@ -7,7 +7,7 @@ Never does: deciding anything about a deployment. The plan says it all.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +23,6 @@ from launchers.refusal import PROBLEMS, refuse
 if TYPE_CHECKING:
     from launchers.store import Store
 
-NOT_YET = ("status", "report", "explain")
-"""Actions that will be there."""
 MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
@@ -53,14 +51,8 @@ def execute(
     """
     plan = _compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
-    if asked.action not in NOT_YET and asked.action not in ("plan", "schema"):
-        return _run(composer, plan, asked)
-    if asked.action == "plan":
-        return _show_plan(plan, asked)
-    if asked.action == "schema":
-        return _show_schema()
-    problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
-    return refuse(with_origins(composer, asked.arguments, [problem]))
+    view = VIEWS.get(asked.action)
+    return view(composer, plan, asked) if view is not None else _run(composer, plan, asked)
 
 
 def _compiled(
@@ -147,7 +139,7 @@ def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
     return replace(plan, points=tuple(points)), reasons
 
 
-def _show_plan(plan: Plan, asked: Asked) -> int:
+def _show_plan(_: Composer, plan: Plan, asked: Asked) -> int:
     from launchers import plan as view
     from launchers.store import Store
 
@@ -161,7 +153,7 @@ def _show_plan(plan: Plan, asked: Asked) -> int:
     return OK if plan.valid else PROBLEMS
 
 
-def _show_schema() -> int:
+def _show_schema(*_: object) -> int:
     import json
 
     from compiler.json_schema import json_schema
@@ -170,15 +162,58 @@ def _show_schema() -> int:
     return OK
 
 
+def _status(_: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.status import status
+
+    _tell_all(plan, sys.stderr)
+    return status(plan, asked.output_dir, asked.format)
+
+
+def _report(_: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.report import report
+
+    if not plan.valid:
+        return _refused(plan, asked)
+    return report(plan, asked.output_dir, asked.format, asked.arguments)
+
+
+def _explain(composer: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.explain import explain
+
+    _tell_all(plan, sys.stderr)
+    return explain(composer, plan, asked.output_dir, asked.format)
+
+
+def _gc(_: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.gc import gc
+
+    return gc(plan, asked.output_dir, asked.format)
+
+
+VIEWS: Mapping[str, Callable[[Composer, Plan, Asked], int]] = {
+    "plan": _show_plan,
+    "schema": _show_schema,
+    "status": _status,
+    "report": _report,
+    "explain": _explain,
+    "gc": _gc,
+}
+"""Actions that look and start nothing; each gives the exit code."""
+
+
+def _refused(plan: Plan, asked: Asked) -> int:
+    if asked.format == "json":
+        from launchers import plan as view
+
+        view.print_json(plan)
+    _tell_all(plan, sys.stderr)
+    print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
+    return PROBLEMS
+
+
 def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
     if not plan.valid:
-        if asked.format == "json":
-            from launchers import plan as view
-
-            view.print_json(plan)
-        _tell_all(plan, sys.stderr)
-        print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
-        return PROBLEMS
+        return _refused(plan, asked)
     from launchers import run
 
     _tell_all(plan, sys.stderr)

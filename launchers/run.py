@@ -27,6 +27,7 @@ from launchers.refusal import Unfit, refuse
 from launchers.results import report, table
 from launchers.results.frame import csv_text
 from launchers.results.result import Result
+from launchers.results.trajectory import trajectory_csv
 from launchers.store import Standing, Store, StoreError, as_json, standing_of, write_atomically
 from launchers.turns import Wishes
 
@@ -101,23 +102,34 @@ def run(plan: Plan, system: System, output_dir: Path, form: str, arguments: Sequ
         except KeyboardInterrupt:
             interrupted = True
     seen = [
-        Seen(
-            point,
-            _seen(_look(plan, store, point), before[key], measured.get(str(key)), key in done),
-            key in done,
-        )
+        Seen(point, before[key], reused=True)
+        if key in done
+        else Seen(point, _seen(_look(plan, store, point), before[key], measured.get(str(key))), reused=False)
         for key, point in distinct.items()
     ]
+    return conclude(store, plan, seen, base, form, arguments, started, interrupted)
+
+
+def conclude(
+    store: Store,
+    plan: Plan,
+    seen: Sequence[Seen],
+    base: gates.Baselines,
+    form: str,
+    arguments: Sequence[str],
+    started: datetime,
+    interrupted: bool = False,
+) -> int:
+    """Judges the gates, records the sweep and shows what was seen; gives the exit code."""
     verdicts = gates.judge(plan.points, [entry.standing.result for entry in seen], base)
     # Recorded first: whoever reads the table may be gone before its end.
     report_path = _record(store, plan, seen, verdicts, arguments, started)
-    code = _exit_code(seen, verdicts, interrupted)
     with contextlib.suppress(BrokenPipeError):
         _show(seen, verdicts, form, interrupted)
         sys.stdout.flush()
         if report_path is not None:
             print(f"report: {report_path}", file=sys.stderr)
-    return code
+    return _exit_code(seen, verdicts, interrupted)
 
 
 def _is_done(plan: Plan, point: Point, standing: Standing) -> bool:
@@ -142,12 +154,12 @@ def _is_old(after: Standing, before: Standing) -> bool:
     return after.result is None or (before.result is not None and before.result.same_attempt(after.result))
 
 
-def _seen(after: Standing, before: Standing, measured: Result | None, reused: bool) -> Standing:
+def _seen(after: Standing, before: Standing, measured: Result | None) -> Standing:
     """The standing after the command. What an earlier command left is not shown as this one's."""
     if measured is not None:
         # The store keeps a valid result though a later attempt is not.
         return standing_of(measured)
-    if reused or after.result is None or not _is_old(after, before):
+    if after.result is None or not _is_old(after, before):
         return after
     return Standing(
         after.status if after.status != "done" else "failed", ("it was not measured again",), None
@@ -234,11 +246,21 @@ def _record(
         folder = store.new_sweep()
         write_atomically(folder / "sweep.json", as_json(sweep))
         write_atomically(folder / "results.csv", csv_text(results))
+        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, seen))
         write_atomically(folder / "report.html", report.report_html(results, list(arguments)))
     except StoreError as exception:
         print(f"warning: the sweep was not recorded: {exception}", file=sys.stderr)
         return None
     return folder / "report.html"
+
+
+def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen]) -> str:
+    standings = {str(entry.point.digest): entry.standing for entry in seen}
+    attempts = {
+        str(point.digest): store.attempts(plan.deployment(str(point.deployment)), point)
+        for point in (entry.point for entry in seen)
+    }
+    return trajectory_csv(plan.points, standings, attempts)
 
 
 def _entry(store: Store, plan: Plan, entry: Seen) -> dict[str, object]:
