@@ -53,14 +53,40 @@ def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> st
 
 def point_digest(deployment: str, workload: Workload) -> str:
     """Digest of a point: its deployment's digest and its workload."""
-    data = _data(workload, (*_WORKLOAD_OUT, "accuracy"))
+    return digest({"kind": "point", "deployment": deployment, **hashed_workload(workload)})
+
+
+def hashed_workload(workload: Workload) -> dict[str, Any]:
+    """What of a workload its point's digest depends on."""
+    data: dict[str, Any] = _data(workload, (*_WORKLOAD_OUT, "accuracy"))
     data["phases"] = [_data(phase, _PHASE_OUT) for phase in workload.phases]
     if workload.isolation != "shared":
         data["isolation"] = workload.isolation
     # Left out where there is none: points without one keep their digests.
     if workload.accuracy is not None:
         data["accuracy"] = _data(workload.accuracy, _ACCURACY_OUT)
-    return digest({"kind": "point", "deployment": deployment, **data})
+    return data
+
+
+def hashed(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a deployment in its JSON form its digest depends on; processes by name.
+
+    Form and names may be those of another release: what is not there, or not as it should be, is left out.
+    """
+    kept = {name: value for name, value in deployment.items() if name not in ("schema", *_DEPLOYMENT_OUT)}
+    if kept.get("lmcache") is not None:
+        kept["storage_cache_dir"] = deployment.get("storage_cache_dir")
+    processes = kept.get("processes")
+    entries = processes if isinstance(processes, list | tuple) else []
+    kept["processes"] = {str(each.get("name")): _kept(each) for each in entries if isinstance(each, Mapping)}
+    return kept
+
+
+def _kept(process: Mapping[str, Any]) -> dict[str, Any]:
+    data = {name: value for name, value in process.items() if name not in _PROCESS_OUT}
+    if isinstance(data.get("env"), Mapping):
+        data["env"] = {name: value for name, value in data["env"].items() if name not in _ENV_OUT}
+    return data
 
 
 def digest(data: Mapping[str, Any]) -> str:
@@ -80,12 +106,14 @@ def short(digest_text: str) -> str:
 
 def _data(value: Any, out: tuple[str, ...] = ()) -> Any:
     """JSON types of plan data, without the fields `out`. What `dataclasses.asdict` copies is only read here."""
+    if value is None or isinstance(value, str | int | float):  # most are: asked first
+        return value
+    if isinstance(value, list | tuple):
+        return [_data(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _data(getattr(value, name)) for name in _names(type(value)) if name not in out}
     if isinstance(value, Mapping):
         return {str(key): _data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_data(item) for item in value]
     return value
 
 

@@ -100,7 +100,12 @@ def format_problem(problem: Problem) -> str:
     line = ": ".join(part for part in parts if part)
     if problem.hint:
         line += f"; {problem.hint}"
-    return "".join(char if char.isprintable() else _escaped(char) for char in line)
+    return one_line(line)
+
+
+def one_line(text: str) -> str:
+    """Text of any kind on one line that every terminal can show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def _escaped(char: str) -> str:

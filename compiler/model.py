@@ -442,12 +442,24 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gc:
+    """What `action=gc` lists, beside what no recorded sweep refers to."""
+
+    __pydantic_config__ = STRICT
+
+    older_than_days: Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)] = 14
+    """Age from which failed attempts at points that stay are listed."""
+    valid: Flag = False
+    """Valid results that no sweep refers to are listed, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One point as the user said it: a deployment plus a workload."""
 
     __pydantic_config__ = STRICT
 
-    action: Literal["run", "plan", "schema", "status", "report", "explain"] = "run"
+    action: Literal["run", "plan", "schema", "status", "report", "explain", "gc"] = "run"
     format: Literal["text", "json"] = "text"
     output_dir: Text = "outputs"
     strict: Flag = False
@@ -461,6 +473,11 @@ class Config:
     """Points a command may measure; null: any number."""
     max_gpu_hours: Positive | None = None
     """GPU hours a command may take by the estimate of its plan; null: any number."""
+    yes: Flag = False
+    """`action=gc` removes what it lists."""
+    between: Annotated[list[Text], Field(min_length=2, max_length=2)] | None = None
+    """Two points, for `action=explain` to compare: a digest, a `result.json`, or a point's folder."""
+    gc: Gc = field(default_factory=Gc)
 
     model: Model
     backend: Backend

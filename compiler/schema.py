@@ -81,6 +81,8 @@ def _reason(kind: str, detail: Mapping[str, Any], context: Mapping[str, Any]) ->
         "bool_type": "should be true or false",
         "string_type": "should be text",
         "list_type": "should be a list",
+        "too_short": "should be a list of at least {min_length}",
+        "too_long": "should be a list of at most {max_length}",
         "dict_type": "should be a mapping of keys to values",
         "dataclass_type": "should be a mapping of keys to values",
         "string_too_short": "should not be empty",

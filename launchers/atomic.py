@@ -54,7 +54,8 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
         draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(file, "w", encoding="utf-8") as out:
+            # A name may hold half a surrogate pair: better written as an escape than not at all.
+            with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as out:
                 out.write(text)
                 out.flush()
                 os.fsync(out.fileno())

@@ -7,7 +7,7 @@ Never does: deciding anything about a deployment. The plan says it all.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from launchers.run import System
     from launchers.store import Store
 
-NOT_YET = ("status", "report", "explain")
-"""Actions that will be there."""
 MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
@@ -56,14 +54,8 @@ def execute(
     """
     plan = compiled(composer, argument_lists, problems)
     asked = _asked(plan, [text for arguments in argument_lists for text in arguments])
-    if asked.action not in NOT_YET and asked.action not in ("plan", "schema"):
-        return _run(composer, plan, asked)
-    if asked.action == "plan":
-        return _show_plan(plan, asked)
-    if asked.action == "schema":
-        return _show_schema()
-    problem = error("action", "action", asked.action, "is not there yet", "use action=run or action=plan")
-    return refuse(with_origins(composer, asked.arguments, [problem]))
+    view = VIEWS.get(asked.action)
+    return view(composer, plan, asked) if view is not None else _run(composer, plan, asked)
 
 
 def compiled(
@@ -157,12 +149,12 @@ def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
     return replace(plan, points=tuple(points)), reasons
 
 
-def _show_plan(plan: Plan, asked: Asked) -> int:
+def _show_plan(_: Composer, plan: Plan, asked: Asked) -> int:
     from launchers import plan as view
     from launchers.store import Store
 
     plan, reasons = _with_status(plan, Store(asked.output_dir))
-    runnable, _ = without_skipped(plan, asked)
+    runnable = without_skipped(plan, asked)[0]
     word = "left out" if runnable.points and runnable.valid else "error"
     if asked.format == "json":
         view.print_json(plan)
@@ -186,7 +178,7 @@ def without_skipped(plan: Plan, asked: Asked) -> tuple[Plan, tuple[Point, ...]]:
     return replace(plan, points=tuple(point for point in plan.points if id(point) not in left_out)), skipped
 
 
-def _show_schema() -> int:
+def _show_schema(*_: object) -> int:
     import json
 
     from compiler.json_schema import json_schema
@@ -195,16 +187,66 @@ def _show_schema() -> int:
     return OK
 
 
+def _status(_: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.status import status
+
+    tell_all(plan, sys.stderr)
+    return status(plan, asked.output_dir, asked.format)
+
+
+def _report(composer: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers import best
+    from launchers.ending import Telling
+    from launchers.report import report
+
+    rest, skipped = without_skipped(plan, asked)
+    if not rest.valid or not rest.points:
+        return _refused(plan, asked)
+    return report(
+        rest,
+        asked.output_dir,
+        Telling(asked.format, asked.arguments, partial(best.reproduced, composer), skipped),
+    )
+
+
+def _explain(composer: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.explain import explain
+
+    tell_all(plan, sys.stderr)
+    return explain(composer, plan, asked.output_dir, asked.format)
+
+
+def _gc(_: Composer, plan: Plan, asked: Asked) -> int:
+    from launchers.gc import gc
+
+    return gc(plan, asked.output_dir, asked.format)
+
+
+VIEWS: Mapping[str, Callable[[Composer, Plan, Asked], int]] = {
+    "plan": _show_plan,
+    "schema": _show_schema,
+    "status": _status,
+    "report": _report,
+    "explain": _explain,
+    "gc": _gc,
+}
+"""Actions that look and start nothing; each gives the exit code."""
+
+
+def _refused(plan: Plan, asked: Asked) -> int:
+    if asked.format == "json":
+        from launchers import plan as view
+
+        view.print_json(plan)
+    tell_all(plan, sys.stderr)
+    print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
+    return PROBLEMS
+
+
 def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
     rest, skipped = without_skipped(plan, asked)
     if not rest.valid or not rest.points:
-        if asked.format == "json":
-            from launchers import plan as view
-
-            view.print_json(plan)
-        tell_all(plan, sys.stderr)
-        print(f"nothing was started: {_summary(plan)}", file=sys.stderr)
-        return PROBLEMS
+        return _refused(plan, asked)
     from launchers import best, run
     from launchers.ending import Telling
 

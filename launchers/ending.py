@@ -22,6 +22,7 @@ from launchers.best import Best, Reproduce
 from launchers.results import repeats, report, table
 from launchers.results.frame import csv_text
 from launchers.results.result import Result
+from launchers.results.trajectory import trajectory_csv
 from launchers.store import Standing, Store, StoreError, as_json, write_atomically
 
 OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
@@ -178,10 +179,20 @@ def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[
             again = sweep["reproduce"] = telling.reproduce(chosen, folder)
         write_atomically(folder / "sweep.json", as_json(sweep))
         write_atomically(folder / "results.csv", csv_text(results))
+        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, measured.seen))
         write_atomically(folder / "report.html", page)
     except StoreError as exception:
         return [f"warning: the sweep was not recorded: {exception}"]
     return [f"report: {folder / 'report.html'}", *([f"best again: {again}"] if again else [])]
+
+
+def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen]) -> str:
+    standings = {str(entry.point.digest): entry.standing for entry in seen}
+    attempts = {
+        str(point.digest): store.attempts(plan.deployment(str(point.deployment)), point)
+        for point in (entry.point for entry in seen)
+    }
+    return trajectory_csv(plan.points, standings, attempts)
 
 
 def _chosen(ending: Ending) -> Point | None:

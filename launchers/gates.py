@@ -23,6 +23,8 @@ _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
+Baselines = Mapping[str, Mapping[str, float]]
+"""Path of a baseline -> its metrics."""
 HINT = "name the result.json of a valid point"
 
 
@@ -63,9 +65,7 @@ def baselines(plan: Plan) -> tuple[dict[str, Mapping[str, float]], list[Problem]
     return found, problems
 
 
-def judge(
-    points: Sequence[Point], results: Sequence[Result | None], base: Mapping[str, Mapping[str, float]]
-) -> list[GateVerdict]:
+def judge(points: Sequence[Point], results: Sequence[Result | None], base: Baselines) -> list[GateVerdict]:
     """Every gate of every point with a valid result, each once.
 
     `results` hold the points' results in any order, `base` what `baselines` found. A metric that is missing fails

@@ -8,6 +8,7 @@ can do (--help, --cfg, --info, --shell-completion) is left to `hydra.main` itsel
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -38,6 +39,9 @@ DEBUG = "SERVIX_DEBUG"
 
 def main(config_dir: Path, arguments: Sequence[str]) -> int:
     """Runs one command; gives its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names in a store may hold what the terminal's encoding does not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Intermixed, so that options may stand between overrides.
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
     try:

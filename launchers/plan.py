@@ -14,6 +14,7 @@ from compiler.estimate import words
 from compiler.plan import Cost, Deployment, Plan, Point, Process
 from compiler.plan_json import to_json
 from compiler.rules.nodes import spans
+from launchers.results.frame import settings_of
 
 MOST_NODES = 16
 """Nodes shown of one deployment; the rest is in the JSON form."""
@@ -174,8 +175,7 @@ def _points(points: Sequence[Point], reason: Callable[[Point], str]) -> Iterator
 
 def _overrides(point: Point) -> str:
     """What makes the point: without what only says what to do with it."""
-    about_command = ("action=", "format=", "output_dir=")
-    return " ".join(text for text in point.overrides if not text.startswith(about_command))
+    return " ".join(settings_of(point.overrides))
 
 
 def _on(deployment: Deployment, node: int) -> list[Process]:

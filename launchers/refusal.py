@@ -30,6 +30,12 @@ def tell(problems: Sequence[Problem], stream: TextIO) -> None:
         print(f"{problem.level}: {format_problem(problem)}", file=stream)
 
 
+def warn(texts: Sequence[str]) -> None:
+    """One line each of what a command goes on without."""
+    for text in texts:
+        print(f"warning: {text}", file=sys.stderr)
+
+
 def refuse(problems: Sequence[Problem]) -> int:
     """Tells the problems and that nothing was started; gives the exit code for it."""
     tell(problems or [error("unknown", "", NOTHING, "the configuration cannot be read")], sys.stderr)

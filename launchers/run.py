@@ -106,9 +106,17 @@ def measure(
         else Seen(point, _seen(_look(plan, store, point), before[key], measured.get(str(key))), reused=False)
         for key, point in distinct.items()
     ]
+    return together(plan, seen, base, started, interrupted)
+
+
+def together(
+    plan: Plan, seen: Sequence[Seen], base: gates.Baselines, started: datetime, interrupted: bool = False
+) -> Measured:
+    """What is known of all points of the plan, as far as they were asked for."""
+    climbed = ladder(plan.points)
     if climbed is None:
         return Measured(tuple(seen), base, interrupted, None, started)
-    # Points that nobody had to measure are no failures.
+    # Points of a search that nobody had to measure are no failures.
     seen = [entry for entry in seen if entry.standing.result is not None]
     return Measured(tuple(seen), base, interrupted, _found(climbed, seen, base), started)
 

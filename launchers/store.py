@@ -4,7 +4,7 @@
     <root>/store/<deployment>/<point>/attempts/<n>/   logs, raw tool output, events, result.json
     <root>/store/<deployment>/<point>/result.json     written last and atomically
     <root>/store/.locks/<deployment>                  held while a session works on the deployment
-    <root>/sweeps/<time>/                             sweep.json, results.csv, report.html
+    <root>/sweeps/<time>/                             sweep.json, results.csv, trajectory.csv, report.html
 
 Takes deployments, points and results; gives folders, statuses and results.
 Never does: deciding what to run, or calling anything done that is not a readable, valid result of that point.
@@ -24,6 +24,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from compiler.digest import short
 from compiler.plan import Deployment, Point, Status
@@ -39,8 +42,10 @@ __all__ = [
     "Store",
     "StoreError",
     "as_json",
+    "read_result",
     "slug",
     "standing_of",
+    "works_on",
     "write_atomically",
 ]
 
@@ -151,10 +156,25 @@ class Store:
 
         The result carries the name and the overrides of `point`: it may have been measured under another name.
         """
-        standing = _standing(self.point_dir(deployment, point), point)
-        if standing.status != "done" and self._works_on(deployment, _digest(point)):
+        standing = self.recorded(deployment, point)
+        if standing.status != "done" and works_on(self.holder(deployment), _digest(point)):
             return Standing("running", (), standing.result)
         return standing
+
+    def recorded(self, deployment: Deployment, point: Point) -> Standing:
+        """The same without asking who works on it: never `running`."""
+        return _standing(self.point_dir(deployment, point), point)
+
+    def holder(self, deployment: Deployment) -> dict[str, Any] | None:
+        """Who works on the deployment now (`pid`, `host`, `points`, ...); null when nobody does."""
+        return Lock(self.lock_path(deployment)).holder()
+
+    def attempts(self, deployment: Deployment, point: Point) -> int:
+        """How many attempts at a point there were, as far as they are still there."""
+        try:
+            return sum(1 for _ in _attempts(self.point_dir(deployment, point) / "attempts"))
+        except OSError:
+            return 0
 
     def lock(
         self, deployment: Deployment, points: tuple[Point, ...] = (), timeout_s: float | None = 0
@@ -165,9 +185,7 @@ class Store:
         (null: as long as it takes), then raises Busy. What was `running` may be `done` then: look again.
         """
         digests = [_digest(point) for point in points]
-        return Lock(
-            self._lock_path(deployment), {"points": digests, "deployment": deployment.name}, timeout_s
-        )
+        return Lock(self.lock_path(deployment), {"points": digests, "deployment": deployment.name}, timeout_s)
 
     def new_sweep(self) -> Path:
         """A fresh folder for one command, named after the time (UTC), never shared. Raises StoreError."""
@@ -186,18 +204,12 @@ class Store:
 
     def results(self) -> list[Result]:
         """The last result of every point of every deployment, oldest first; unreadable ones are left out."""
-        found = [_read(path) for path in self.root.glob(f"store/*/*/{RESULT}")]
+        found = [read_result(path) for path in self.root.glob(f"store/*/*/{RESULT}")]
         return sorted((r for r in found if isinstance(r, Result)), key=lambda r: (r.started_at, r.point_name))
 
-    def _lock_path(self, deployment: Deployment) -> Path:
+    def lock_path(self, deployment: Deployment) -> Path:
+        """The file that is locked while a session works on the deployment."""
         return self.root / "store" / ".locks" / short(deployment.digest)
-
-    def _works_on(self, deployment: Deployment, digest: str) -> bool:
-        holder = Lock(self._lock_path(deployment)).holder()
-        if holder is None:
-            return False
-        points = holder.get("points")
-        return not isinstance(points, list) or not points or digest in points
 
     def _folder(self, parent: Path, name: str, digest: str) -> Path:
         """`<parent>/<slug>-<short digest>`: the one there is, whatever its slug, else a new name."""
@@ -215,6 +227,14 @@ class Store:
         except OSError:
             return {}
         return kept[1]
+
+
+def works_on(holder: Mapping[str, Any] | None, digest: str) -> bool:
+    """True when who holds a deployment's lock measures the point of that digest."""
+    if holder is None:
+        return False
+    points = holder.get("points")
+    return not isinstance(points, list) or not points or digest in points
 
 
 def slug(name: str) -> str:
@@ -237,10 +257,10 @@ def _attempts(parent: Path) -> Iterator[int]:
     return (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
 
 
-def _read(path: Path) -> Result | str | None:
+def read_result(path: Path) -> Result | str | None:
     """The result in a file, why it cannot be read, or null when there is none."""
     try:
-        return Result.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Result.from_json(_parsed(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     # RecursionError: garbage may be nested deeper than the parser goes.
@@ -248,8 +268,17 @@ def _read(path: Path) -> Result | str | None:
         return f"{path.name} cannot be read ({error}); the point is measured again"
 
 
+def _parsed(data: bytes) -> Any:
+    """JSON, twice as fast as the standard library reads it. Raises ValueError or RecursionError."""
+    try:
+        return from_json(data)
+    except ValueError:
+        # What both refuse is told in the standard library's words; half a surrogate pair only one refuses.
+        return json.loads(data)
+
+
 def _standing(folder: Path, point: Point) -> Standing:
-    found = _read(folder / RESULT)
+    found = read_result(folder / RESULT)
     if isinstance(found, str):
         return Standing("failed", (found,))
     if found is None:

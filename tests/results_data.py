@@ -4,8 +4,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from compiler.plan import Deployment, Phase, Point, Workload
+from compiler.plan import Deployment, Phase, Plan, Point, Workload
 from launchers.results import Counts, PhaseResult, Result, Verdict, VerdictStatus
+from launchers.store import Store
 
 DATA = Path(__file__).parent / "data"
 
@@ -89,3 +90,20 @@ def result(*phases: PhaseResult, **fields: Any) -> Result:
         config={"topology": "separate", "backend": {"name": "vllm"}, "aiperf": {"concurrency": 2}},
     )
     return replace(base, **fields)
+
+
+def stored(store: Store, plan: Plan, asked: Point, **fields: Any) -> Path:
+    """The point's folder after one more attempt at it."""
+    on = plan.deployment(str(asked.deployment))
+    attempt = store.new_attempt(on, asked)
+    made = result(
+        point_digest=str(asked.digest),
+        deployment_digest=on.digest,
+        point_name=asked.name,
+        deployment_name=on.name,
+        overrides=asked.overrides,
+        attempt=attempt.number,
+        config=asked.config,
+        **fields,
+    )
+    return store.write_result(on, asked, made).parent

@@ -20,7 +20,10 @@ from compiler.model import Config
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 MAIN_PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ["concepts", "configuration", "extending", "results", "development"]),
+    *(
+        f"docs/{name}.md"
+        for name in ["concepts", "configuration", "extending", "results", "sweeps", "development"]
+    ),
 )
 PAGES = tuple(
     sorted({*MAIN_PAGES, "CHANGELOG.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))})

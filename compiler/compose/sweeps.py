@@ -13,7 +13,7 @@ from compiler.errors import NOTHING, Problem, error
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""
 ABOUT_THE_COMMAND = (
-    *("action", "format", "output_dir", "force", "launch.detach", "launch.parallel"),
+    *("action", "format", "output_dir", "yes", "force", "launch.detach", "launch.parallel"),
     *("on_invalid", "zip", "sample", "max_points", "max_gpu_hours"),
     *("search", "budget", "objective.metric", "objective.direction"),
 )
@@ -32,7 +32,9 @@ def refused_sweep(override: Override) -> Problem | None:
     if not override.is_sweep_override():
         return None
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-    if key.startswith(("zip.", "sample.params.")):
+    if key == "between":
+        reason, hint = "cannot be swept: it is about the whole command", "write it in brackets: between=[A,B]"
+    elif key.startswith(("zip.", "sample.params.")):
         reason, hint = "holds its values in brackets, and is no sweep", f"write {key}=[2,4,8]"
     elif (said := of_the_command(key)) is not None:
         reason, hint = said
@@ -50,7 +52,7 @@ def refused_sweep(override: Override) -> Problem | None:
 
 def of_the_command(key: str) -> tuple[str, str] | None:
     """Why points cannot differ in this key, and what to do; null where they can."""
-    if key in ABOUT_THE_COMMAND or key.startswith("sample."):
+    if key in ABOUT_THE_COMMAND or key.startswith(("sample.", "gc.")):
         return "cannot be swept: it is about the whole command", "run one command for each"
     if key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
         reason = "cannot be swept: the launcher is chosen once for the whole command"

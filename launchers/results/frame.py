@@ -37,8 +37,8 @@ MAIN_METRICS = (
 """First among the metrics of a row; the others follow by name."""
 
 
-ABOUT_THE_COMMAND = ("action", "format", "output_dir")
-"""Keys of overrides that no number depends on."""
+ABOUT_THE_COMMAND = frozenset({"action", "format", "output_dir", "force", "yes", "between", "gc"})
+"""Keys of overrides that no number depends on, as far as their first dot."""
 
 
 def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
@@ -68,11 +68,13 @@ def load(root: Path) -> pd.DataFrame:
 
 def csv_text(results: Iterable[Result]) -> str:
     """`rows` as CSV with a header, without pandas (it starts slowly). Numbers keep all their digits."""
-    table = rows(results)
+    found = list(results)
+    table, keys = rows(found), overridden_keys(found)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]) if table else ["point"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table[0] if table else ["point"])
+    # Only what a user sets can be a list; a sweep has 100 000 other cells.
+    writer.writerows((row | {key: cell(row[key]) for key in keys}).values() for row in table)
     return text.getvalue()
 
 
@@ -101,15 +103,28 @@ def beyond(result: Result) -> Verdict | None:
 
 def overridden_keys(results: Sequence[Result]) -> list[str]:
     """Every key that some point overrides and that can change a number, in the order they were typed."""
-    typed = (_split(word)[0] for result in results for word in settings(result))
+    return keys_of(result.overrides for result in results)
+
+
+def keys_of(points: Iterable[Iterable[str]]) -> list[str]:
+    """The same of the overrides of each point."""
+    typed = (_split(word)[0] for overrides in points for word in settings_of(overrides))
     # The metric of that name has a column, too.
     return list(dict.fromkeys("accuracy.name" if key == ACCURACY else key for key in typed))
 
 
 def settings(result: Result) -> list[str]:
     """Overrides of a point without those that only say what to do with it (`output_dir`, `action`, ...)."""
+    return settings_of(result.overrides)
+
+
+def settings_of(overrides: Iterable[str]) -> list[str]:
+    """The same of overrides as they were typed."""
+    keys = ((word, _split(word)[0]) for word in overrides)
     return [
-        word for word in result.overrides if not _split(word)[0].startswith(("hydra", *ABOUT_THE_COMMAND))
+        word
+        for word, key in keys
+        if key.partition(".")[0] not in ABOUT_THE_COMMAND and not key.startswith("hydra")
     ]
 
 
@@ -132,12 +147,17 @@ def labels(results: Sequence[Result]) -> list[str]:
 
 def value_of(result: Result, key: str) -> Any:
     """The composed value of a key; a group by its option's name, if it has one; null when the point has no such key."""
-    value: Any = result.config
+    return composed(result.config, result.overrides, key)
+
+
+def composed(config: Mapping[str, Any], overrides: Iterable[str], key: str) -> Any:
+    """The same of a composed configuration and the overrides that made it."""
+    value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping):
         value = value.get("name", value)
-    return dict(map(_split, result.overrides)).get(key) if value is None else value
+    return dict(map(_split, overrides)).get(key) if value is None else value
 
 
 def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: list[str]) -> dict[str, Any]:
@@ -173,7 +193,8 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
     }
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as a cell of a CSV holds it: what is no text or number as JSON."""
     return json.dumps(value, default=str) if isinstance(value, list | tuple | Mapping) else value
 
 

@@ -11,10 +11,10 @@ shown; such a point is never "best" and never scored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cache
+from math import isfinite
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -207,7 +207,7 @@ def with_verdict(result: Result, status: VerdictStatus, *reasons: str) -> Result
 
 def _read(wanted: Any, value: Any, place: str) -> Any:
     """`value` as an object of the annotation `wanted`: the closed set of annotations above, nothing else."""
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin, inner = _parts(wanted)
     if origin in (Union, UnionType):
         return None if value is None else _read(inner[0], value, place)
     if origin is Literal:
@@ -217,8 +217,18 @@ def _read(wanted: Any, value: Any, place: str) -> Any:
         return tuple(_read(inner[0], entry, f"{place}[{i}]") for i, entry in enumerate(value))
     if origin is not None:
         _expect(isinstance(value, dict), value, place, "a mapping")
-        return {key: _read(inner[1], entry, f"{place}.{key}") for key, entry in value.items()}
+        return _read_mapping(inner[1], value, place)
     return _read_plain(wanted, value, place)
+
+
+def _read_mapping(wanted: Any, value: dict[str, Any], place: str) -> dict[str, Any]:
+    # A result holds about 600 metrics, and a sweep hundreds of results: those that are as they should be are
+    # taken together, so that their places are put into words only where one is wrong.
+    if wanted is Any:
+        return value
+    if wanted is float and set(map(type, value.values())) <= {float} and all(map(isfinite, value.values())):
+        return value
+    return {key: _read(wanted, entry, f"{place}.{key}") for key, entry in value.items()}
 
 
 def _read_plain(wanted: Any, value: Any, place: str) -> Any:
@@ -229,16 +239,23 @@ def _read_plain(wanted: Any, value: Any, place: str) -> Any:
     if wanted is int:
         return _expect(isinstance(value, int) and not isinstance(value, bool), value, place, "a whole number")
     if wanted is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _expect(number and math.isfinite(value), value, place, "a finite number")
-        return float(value)
+        return float(_expect(_is_finite(value), value, place, "a finite number"))
     _expect(isinstance(value, dict), value, place, "a mapping")
-    hints, optional = _hints(wanted), _optional(wanted)
-    missing = [name for name in hints if name not in value and name not in optional]
-    unknown = [key for key in value if key not in hints]
-    if missing or unknown:
-        raise ResultError(f"{place}: missing keys {missing}, unknown keys {unknown}")
-    return wanted(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in value})
+    hints = _hints(wanted)
+    if value.keys() != hints.keys():
+        optional = _optional(wanted)
+        missing = [name for name in hints if name not in value and name not in optional]
+        unknown = [key for key in value if key not in hints]
+        if missing or unknown:
+            raise ResultError(f"{place}: missing keys {missing}, unknown keys {unknown}")
+    return wanted(**{name: _read(hints[name], item, f"{place}.{name}") for name, item in value.items()})
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 @cache
@@ -246,6 +263,11 @@ def _hints(wanted: type) -> dict[str, Any]:
     """Field -> annotation. Reading a thousand results spends half its time here without the cache."""
     hints = get_type_hints(wanted)
     return {entry.name: hints[entry.name] for entry in fields(wanted)}
+
+
+@cache
+def _parts(wanted: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(wanted), get_args(wanted)
 
 
 @cache

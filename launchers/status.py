@@ -1,0 +1,187 @@
+"""`action=status`: how far the points of a command are, at any time, and nothing is started.
+
+Takes the ledger of a plan; prints a summary line and the points most worth a look, or one JSON document.
+Never does: showing a number of a point that is not done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compiler.digest import short
+from compiler.errors import json_value, one_line
+from compiler.plan import Plan, Status
+from launchers.ledger import Entry, ledger, unread
+from launchers.refusal import PROBLEMS, refuse, warn
+from launchers.results.frame import MAIN_METRICS, settings_of
+from launchers.results.table import COLUMNS, NONE, Row, clipped, number
+from launchers.store import Store
+
+OK = 0
+SCHEMA = "servix.status/1"
+MOST_SHOWN = 40
+"""Points that are all shown; of more, the first of each status."""
+SHOWN_OF_MANY: Mapping[Status, int] = {"running": 10, "failed": 10, "invalid": 5, "done": 10, "new": 5}
+"""Status -> points shown of it, most interesting first."""
+WIDTH = 120
+_NUMBERS = [column for column in COLUMNS if column[1] not in ("status", "requests")]
+
+
+def status(plan: Plan, output_dir: Path, form: str) -> int:
+    """Prints how far the points are; gives the exit code (0, or 2 with problems)."""
+    store = Store(output_dir)
+    wrong, untold = unread(plan, store)
+    if wrong:
+        return refuse(wrong)
+    entries = ledger(plan, store)
+    if form == "json":
+        json.dump(document(entries, store), sys.stdout, indent=2 if len(entries) <= MOST_SHOWN else None)
+        print()
+    else:
+        width = max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+        print("\n".join(lines(entries, store, width)))
+    warn(untold)
+    return OK if plan.valid else PROBLEMS
+
+
+def lines(entries: Sequence[Entry], store: Store, width: int = WIDTH) -> Iterator[str]:
+    """The text form: the summary first, then points by how much they need a look."""
+    yield _summary(entries, store)
+    if best := _best(entries):
+        metric, entry = best
+        value = number(_metrics(entry)[metric])
+        yield f"best: {entry.point.name} ({_short(entry)}) with {metric} {value}"
+    found: list[Entry] = []
+    rest: Counter[str] = Counter()
+    for state, most in SHOWN_OF_MANY.items():
+        having = [entry for entry in entries if entry.standing.status == state and entry.deployment]
+        having = sorted(having, key=_rank) if state == "done" else having
+        shown = having if len(entries) <= MOST_SHOWN else having[:most]
+        found += shown
+        rest[state] = len(having) - len(shown)
+    if found:
+        yield ""
+        yield from _table(found, width)
+    for other, count in rest.items():
+        if count:
+            yield f"... and {count} more {other} (format=json shows all)"
+
+
+def document(entries: Sequence[Entry], store: Store) -> dict[str, Any]:
+    """The JSON form."""
+    counts = Counter(entry.standing.status for entry in entries)
+    best = _best(entries)
+    return {
+        "schema": SCHEMA,
+        "output_dir": str(store.root),
+        "summary": {"points": len(entries), **{state: counts[state] for state in SHOWN_OF_MANY}},
+        "best": {"digest": best[1].point.digest, "metric": best[0]} if best else None,
+        "points": [_as_json(entry) for entry in entries],
+    }
+
+
+def _summary(entries: Sequence[Entry], store: Store) -> str:
+    asked = [entry for entry in entries if entry.deployment is not None]
+    counts = Counter(entry.standing.status for entry in asked)
+    parts = [f"{counts[state]} {state}" for state in SHOWN_OF_MANY if counts[state]]
+    doubles = sum(entry.double_of is not None for entry in asked)
+    parts += [f"{len(entries) - len(asked)} with problems"] if len(asked) < len(entries) else []
+    parts += [f"{doubles} of them asked for twice"] if doubles else []
+    deployments = len({entry.point.deployment for entry in asked})
+    plural = "s" if len(entries) != 1 else "", "s" if deployments != 1 else ""
+    what = f"{len(entries)} point{plural[0]} ({', '.join(parts)})"
+    return f"status: {what} on {deployments} deployment{plural[1]}; results in {store.root}"
+
+
+def _best(entries: Sequence[Entry]) -> tuple[str, Entry] | None:
+    """The objective's metric and the done point with its best value; null without an objective or a value."""
+    objective = next((e.point.config.get("objective") for e in entries if e.deployment), None) or {}
+    metric, direction = str(objective.get("metric")), objective.get("direction")
+    having = [entry for entry in entries if metric in _metrics(entry)]
+    return (metric, min(having, key=_rank)) if having and direction is not None else None
+
+
+def _rank(entry: Entry) -> float:
+    """Smaller is better by the point's own objective; the same for all points without one."""
+    objective = entry.point.config.get("objective") or {}
+    value = _metrics(entry).get(str(objective.get("metric")), math.inf)
+    directions = {"minimize": value, "maximize": -value if value != math.inf else value}
+    return directions.get(str(objective.get("direction")), 0.0)
+
+
+def _metrics(entry: Entry) -> Mapping[str, float]:
+    """Metrics of a point that is done; none of any other."""
+    result = entry.standing.result
+    return result.metrics if result is not None and entry.standing.status == "done" else {}
+
+
+def _table(entries: Sequence[Entry], width: int) -> Iterator[str]:
+    heads = [("", "point"), ("", "status"), ("", "tries"), *((top, bottom) for top, bottom, _ in _NUMBERS)]
+    rows = [*zip(*heads, strict=True), *map(_cells, entries)]
+    # What all of them have in common tells none apart.
+    common = set.intersection(*(set(entry.point.overrides) for entry in entries)) if len(entries) > 1 else ()
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for index, cells in enumerate(rows):
+        name = f"  {cells[0]:<{sizes[0]}}  {cells[1]:<{sizes[1]}}"
+        line = "  ".join(
+            [name, *(f"{cell:>{size}}" for cell, size in zip(cells[2:], sizes[2:], strict=True))]
+        )
+        if index >= len(heads[0]):
+            entry = entries[index - len(heads[0])]
+            own = [word for word in settings_of(entry.point.overrides) if word not in common]
+            line = clipped(f"{line}  {one_line(' '.join(own))}", width)
+        yield line.rstrip()
+        if index >= len(heads[0]) and (told := _told(entry)):
+            yield clipped(f"      {told}", width)
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    numbers = [NONE for _ in _NUMBERS]
+    result = entry.standing.result
+    if result is not None and entry.standing.status == "done":
+        measured = next((phase for phase in reversed(result.phases) if phase.metrics), None)
+        row = Row(entry.point.name, None, result.verdict, result, measured)
+        numbers = [show(row) for _, _, show in _NUMBERS]
+    return (one_line(entry.point.name), entry.standing.status, str(entry.attempts), *numbers)
+
+
+def _told(entry: Entry) -> str:
+    """One line below the point: who measures it, or the first reason why it is not done."""
+    if entry.holder is not None:
+        return f"measured by {one_line(str(entry.holder))}"
+    return one_line((entry.standing.reasons[0].splitlines() or [""])[0]) if entry.standing.reasons else ""
+
+
+def _short(entry: Entry) -> str:
+    return short(str(entry.point.digest))
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    point, result, metrics = entry.point, entry.standing.result, _metrics(entry)
+    wanted = dict.fromkeys([*MAIN_METRICS, str((point.config.get("objective") or {}).get("metric"))])
+    holder = entry.holder
+    return {
+        "name": point.name,
+        "overrides": list(point.overrides),
+        "digest": point.digest,
+        "deployment": point.deployment,
+        "deployment_name": entry.deployment.name if entry.deployment else None,
+        "status": entry.standing.status,
+        "reasons": list(entry.standing.reasons),
+        "attempts": entry.attempts,
+        "attempt": result.attempt if result else None,
+        "running": holder and {"pid": holder.pid, "host": holder.host, "since": holder.since},
+        "started_at": result.started_at if result else None,
+        "finished_at": result.finished_at if result else None,
+        "metrics": {name: metrics[name] for name in wanted if name in metrics},
+        "folder": str(entry.folder) if entry.folder else None,
+        "double_of": entry.double_of,
+        "problems": [json_value(problem.as_json()) for problem in point.problems],
+    }
