@@ -152,7 +152,6 @@ def test_what_such_a_sweeper_can_do(direction: str | None) -> None:
 
 
 def optuna(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper")
     words = [
         sys.executable,
         "run.py",
