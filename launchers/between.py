@@ -70,8 +70,8 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield "what is hashed and differs:"
     for entry in comparison.hashed[:MOST_SHOWN]:
         yield one_line(f"  {_where(entry.where)}: {entry.what.key}")
-        yield f"    A  {_value(entry.what.a)}"
-        yield f"    B  {_value(entry.what.b)}"
+        yield f"    A  {value_text(entry.what.a)}"
+        yield f"    B  {value_text(entry.what.b)}"
     if len(comparison.hashed) > MOST_SHOWN:
         yield f"  ... and {len(comparison.hashed) - MOST_SHOWN} more (format=json shows all)"
 
@@ -183,14 +183,15 @@ def _setting(each: Difference, comparison: Comparison) -> Iterator[str]:
     yield one_line(f"  {each.key}")
     for letter, side, value in (("A", comparison.a, each.a), ("B", comparison.b, each.b)):
         origin = _origin(side, each.key, value)
-        yield one_line(f"    {letter}  {_value(value)}{f'  ({origin})' if origin else ''}")
+        yield one_line(f"    {letter}  {value_text(value)}{f'  ({origin})' if origin else ''}")
 
 
 def _origin(side: Side, key: str, value: Any) -> str:
     return "" if value is NOTHING else side.origin(key)
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A setting on one line; a list of words as a command line."""
     if value is NOTHING:
         return "not there"
     words = isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compiler.compose import Composer
-from compiler.difference import differences
+from compiler.difference import Difference, differences
 from compiler.digest import short
-from compiler.errors import Problem, json_value, one_line, shown
+from compiler.errors import Problem, json_value, one_line
 from compiler.origin import with_origins
 from compiler.plan import Plan, Point
 from launchers import between as comparing
@@ -129,18 +129,25 @@ def _why(entry: Entry, stored: Sequence[Result]) -> Why:
     )
 
 
+def _changed(each: Difference) -> str:
+    was, now = (comparing.value_text(value) for value in (each.a, each.b))
+    return f"{each.key} was {was}, is {now}"
+
+
 def _nearest(point: Point, stored: Sequence[Result]) -> str:
     """The stored result whose settings differ least, and the first of them."""
     best: tuple[int, str] | None = None
+    typed = {text.partition("=")[0].lstrip("+") for text in point.overrides}
     for result in stored:
         found = [
             each
             for each in differences(result.config, point.config)
             if each.key.partition(".")[0] not in {*ABOUT_THE_COMMAND, *comparing.NOT_HASHED}
         ]
-        brief = comparing.condensed(found)
+        # What the user typed says most.
+        brief = sorted(comparing.condensed(found), key=lambda each: each.key not in typed)
         # Equal settings under another digest: another release made them.
-        told = "; ".join(f"{each.key} was {shown(each.a)}, is {shown(each.b)}" for each in brief[:3])
+        told = "; ".join(_changed(each) for each in brief[:3])
         more = f"; and {len(brief) - 3} more" if len(brief) > 3 else ""
         if best is None or len(found) < best[0]:
             text = told or "the same settings, measured by another release of servix"
