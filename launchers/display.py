@@ -164,6 +164,7 @@ LASTING = frozenset(
         "deployment_failed",
         "deployment_restart",
         "deployment_stop",
+        "guardian_restart",
     }
 )
 """Events that stay on a terminal above the table."""
@@ -221,6 +222,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "deployment_restart": lambda e: (
         f"restarting the deployment ({e['restart']} of at most {e['most']} restarts)"
     ),
+    "guardian_restart": lambda e: f"{e['how']}; {'another is there' if e['pid'] else 'there is no other'}",
     "deployment_stopping": lambda _: "stopping",
     "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
     "caches_reset": _caches_reset,

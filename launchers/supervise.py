@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from launchers import guard
 from launchers.child import Command, Died, Exit, signal_number, words
+from launchers.guardian import Guardian, Tell
 from launchers.refusal import Trouble
 
 __all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
@@ -28,12 +26,6 @@ __all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
 T = TypeVar("T")
 KILL_DEADLINE_S = 8.0
 CLIENT_GRACE_S = 2.0
-
-
-class Tell(Protocol):
-    """Where events go."""
-
-    def __call__(self, event: str, **fields: Any) -> None: ...
 
 
 def _untold(event: str, **fields: Any) -> None:
@@ -65,25 +57,15 @@ class Supervisor:
         """`tmp_dir` is removed should servix be killed; else who made it does that."""
         self.session = secrets.token_hex(8)
         self._tell = tell
-        self._tmp_dir = tmp_dir
         self._children: dict[str, _Child] = {}
         self._groups: dict[int, int] = {}
         self._death: asyncio.Future[Died] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guardian = Guardian(self.session, tmp_dir, tell)
         self._stopping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Supervisor:
         self._death = asyncio.get_running_loop().create_future()
-        # A session of its own, so that what is sent to ours does not reach it, and nothing that could be secret.
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, f"{self.session}.", *filter(None, [self._tmp_dir])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-            cwd="/",
-            start_new_session=True,
-        )
+        self._guardian.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -159,9 +141,7 @@ class Supervisor:
         signals = {child.pid: signal_number(child.command.stop.signal) for child in children}
         await self._end({**self._groups, **signals}, f"{self.session}.", grace_s, children)
         # Nothing is left to guard. After a failure above it stays, and tries again when servix ends.
-        if self._guard is not None:
-            self._guard.kill()
-            self._guard.communicate()
+        self._guardian.end()
 
     async def _spawn(self, command: Command, gone: Callable[[_Child, int], None]) -> _Child:
         argv = words(command)
@@ -218,17 +198,11 @@ class Supervisor:
 
     def _remember(self, pid: int) -> None:
         self._groups[pid] = signal.SIGTERM
-        self._write(f"+{pid}\n")
+        self._guardian.remember(pid)
 
     def _forget(self, pid: int) -> None:
-        # A number that is free again may become somebody else's.
         self._groups.pop(pid, None)
-        self._write(f"-{pid}\n")
-
-    def _write(self, line: str) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):
-                os.write(self._guard.stdin.fileno(), line.encode())
+        self._guardian.forget(pid)
 
 
 async def _exit_code(child: _Child) -> int:

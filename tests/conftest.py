@@ -1,10 +1,13 @@
 """What all tests share."""
 
+import contextlib
 import signal
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from commanding import Command
 
 LATIN_1 = "latin-1:"
 """Start of a file's text that is to be written as Latin-1, so that it is no UTF-8."""
@@ -29,3 +32,21 @@ def folder(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    commands: list[Command] = []
+
+    def begin(*overrides: str, output_dir: Path = tmp_path / "outputs") -> Command:
+        commands.append(Command(output_dir, *overrides))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        if command.process.poll() is None:
+            command.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command.process.communicate(timeout=20)
+                continue
+            command.process.kill()

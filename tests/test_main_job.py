@@ -2,168 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
+from commanding import QUICK, TELLING, Command, environment, listening, nothing_left, touching
 
-ROOT = Path(__file__).resolve().parent.parent
-QUICK = (
-    "aiperf.request_count=16",
-    "aiperf.output_tokens_mean=40",
-    "aiperf.workers_max=1",
-    "aiperf.record_processors=1",
-)
 LONG = (
     "aiperf.request_count=4000",
     "aiperf.output_tokens_mean=200",
     "aiperf.workers_max=1",
     "mocker.speedup_ratio=2.0",
 )
-TELLING = "+bench.env.AIPERF_RECORD_EXPORT_BATCH_SIZE=1"
-"""AIPerf writes each answer down at once, and not the first hundred together."""
-
-
-class Command:
-    """A servix command under way, and what it leaves in its output folder."""
-
-    def __init__(self, output_dir: Path, *overrides: str) -> None:
-        self.output_dir = output_dir
-        self.process = subprocess.Popen(
-            [sys.executable, "run.py", f"output_dir={output_dir}", *overrides],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ended(self, timeout_s: float = 120) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, out, err
-
-    def events(self, *names: str) -> list[dict[str, Any]]:
-        found = []
-        for path in self.output_dir.glob("store/*/events.jsonl"):
-            found += [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-        found.sort(key=lambda event: event["monotonic_s"])
-        return [event for event in found if not names or event["event"] in names]
-
-    def wait_for(self, what: Callable[[dict[str, Any]], bool], timeout_s: float = 60) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for event in self.events():
-                if what(event):
-                    return event
-            assert self.process.poll() is None, self.process.communicate()[1]
-            time.sleep(0.05)
-        raise AssertionError(f"not seen within {timeout_s} s; events: {self.events()}")
-
-    def pid(self, name: str) -> int:
-        """Process id of the newest process of that name, once it runs."""
-        event = self.wait_for(lambda e: e["event"] == "process_start" and e["process"] == name)
-        return int(
-            [e for e in self.events("process_start") if e["process"] == name][-1].get("pid", event["pid"])
-        )
-
-    def wait_for_load(self, timeout_s: float = 90) -> None:
-        """Returns when requests have come back: AIPerf's start-up is over, and more are under way. Takes TELLING."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            exports = self.output_dir.glob("store/*/*/attempts/*/**/profile_export.jsonl")
-            if any(path.stat().st_size for path in exports):
-                return
-            assert self.process.poll() is None, self.process.communicate()[1]
-            time.sleep(0.05)
-        raise AssertionError(f"no load within {timeout_s} s; events: {self.events()}")
-
-    def results(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(path.read_text()) for path in sorted(self.output_dir.glob("store/*/*/result.json"))
-        ]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    commands: list[Command] = []
-
-    def begin(*overrides: str, output_dir: Path = tmp_path / "outputs") -> Command:
-        commands.append(Command(output_dir, *overrides))
-        return commands[-1]
-
-    yield begin
-    for command in commands:
-        if command.process.poll() is None:
-            command.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                command.process.communicate(timeout=20)
-                continue
-            command.process.kill()
-
-
-def environment(pid: int) -> dict[str, str]:
-    data = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return dict(os.fsdecode(entry).split("=", 1) for entry in data if b"=" in entry)
-
-
-def listening(pids: list[int]) -> set[tuple[str, int]]:
-    """Addresses and ports on which any of the processes listens, as the kernel says."""
-    inodes = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                target = str(entry.readlink())
-                if target.startswith("socket:["):
-                    inodes.add(target[8:-1])
-    found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            address, port = fields[1].split(":")
-            found.add((".".join(str(byte) for byte in bytes.fromhex(address)[::-1]), int(port, 16)))
-    return found
-
-
-def running(pids: list[int]) -> list[int]:
-    """Those that still run (a zombie that waits for its parent does not)."""
-    alive = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                alive.append(pid)
-    return alive
-
-
-def touching(folder: Path) -> list[int]:
-    """Processes that have the folder in their command line, environment or working folder.
-
-    The last tells of AIPerf's services: they overwrite the other two.
-    """
-    found, wanted = [], os.fsencode(folder)
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and int(process.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                said = [(process / name).read_bytes() for name in ("cmdline", "environ")]
-                if any(wanted in text for text in [*said, os.fsencode((process / "cwd").readlink())]):
-                    found.append(int(process.name))
-    return running(found)
-
-
-def nothing_left(command: Command, within_s: float = 10) -> None:
-    pids = [event["pid"] for event in command.events("process_start")]
-    deadline = time.monotonic() + within_s
-    while (running(pids) or touching(command.output_dir)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert running(pids) == []
-    assert touching(command.output_dir) == []
 
 
 def test_a_sweep_is_one_start_and_a_rerun_starts_nothing(start: Callable[..., Command]) -> None:
