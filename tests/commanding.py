@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+RUN = (sys.executable, "run.py")
+FAKE = ("--config-dir", "tests/fakes/config", "bench=fake")
+"""Real servers, and a load generator that takes a tenth of a second."""
 QUICK = (
     "aiperf.request_count=16",
     "aiperf.output_tokens_mean=40",
@@ -26,11 +29,12 @@ TELLING = "+bench.env.AIPERF_RECORD_EXPORT_BATCH_SIZE=1"
 class Command:
     """A servix command under way, and what it leaves in its output folder."""
 
-    def __init__(self, output_dir: Path, *overrides: str) -> None:
+    def __init__(self, output_dir: Path, *overrides: str, argv: Sequence[str] = RUN) -> None:
+        """`argv` starts the command in another way than a user does."""
         self.output_dir = output_dir
         self._since, self._since_s = time.time(), time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "run.py", f"output_dir={output_dir}", *overrides],
+            [*argv, f"output_dir={output_dir}", *overrides],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -112,6 +116,41 @@ class Command:
             verdict = json.loads(result.read_text())["verdict"]["status"] if result.exists() else "none"
             found.append((folder.parent.parent.name.rpartition("-")[0], int(folder.name), verdict))
         return sorted(found)
+
+
+Start = Callable[..., Command]
+"""The fixture `start`."""
+FIRST, SECOND = "aiperf-c1-r4", "aiperf-c2-r4"
+VALID = [(FIRST, 1, "valid"), (SECOND, 1, "valid")]
+"""Attempts of a sweep in which nothing went wrong."""
+
+
+class Sweep:
+    """Two points on one deployment, measured with a load generator that can be held."""
+
+    def __init__(self, folder: Path, start: Start) -> None:
+        self._hold, self._start = folder / "hold", start
+        self._hold.mkdir()
+
+    def begin(self, argv: Sequence[str] = RUN) -> Command:
+        """The same command, each time."""
+        hold = f"+bench.env.HOLD={self._hold}"
+        return self._start(*FAKE, "aiperf.concurrency=1,2", hold, "launch.stop_timeout_s=2", argv=argv)
+
+    def hold(self, stage: str) -> None:
+        """From now on the load generator waits there: `load`, `answers` or `report`, and the point's concurrency."""
+        (self._hold / stage).touch()
+
+    def held(self) -> bool:
+        return (self._hold / "held").exists()
+
+    def release(self) -> None:
+        for path in self._hold.iterdir():
+            path.unlink(missing_ok=True)
+
+
+def verdicts(command: Command) -> list[str]:
+    return [result["verdict"]["status"] for result in command.results()]
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -3,11 +3,11 @@
 import contextlib
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from commanding import Command
+from commanding import RUN, Command
 
 LATIN_1 = "latin-1:"
 """Start of a file's text that is to be written as Latin-1, so that it is no UTF-8."""
@@ -38,8 +38,8 @@ def folder(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     commands: list[Command] = []
 
-    def begin(*overrides: str, output_dir: Path = tmp_path / "outputs") -> Command:
-        commands.append(Command(output_dir, *overrides))
+    def begin(*overrides: str, output_dir: Path = tmp_path / "outputs", argv: Sequence[str] = RUN) -> Command:
+        commands.append(Command(output_dir, *overrides, argv=argv))
         return commands[-1]
 
     yield begin

@@ -13,39 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commanding import TELLING, Command, nothing_left
+from commanding import FIRST, SECOND, TELLING, VALID, Command, Start, Sweep, nothing_left, verdicts
 
-Start = Callable[..., Command]
-
-FIRST, SECOND = "aiperf-c1-r4", "aiperf-c2-r4"
 STACK = ("frontend", "decode-0", "prefill-0")
-VALID = [(FIRST, 1, "valid"), (SECOND, 1, "valid")]
 AGAIN = [(FIRST, 1, "valid"), (SECOND, 1, "failed"), (SECOND, 2, "valid")]
-
-
-class Sweep:
-    """Two points on one deployment, measured with a load generator that can be held."""
-
-    def __init__(self, folder: Path, start: Start) -> None:
-        self._hold, self._start = folder / "hold", start
-        self._hold.mkdir()
-        self.stage = ""
-
-    def begin(self) -> Command:
-        """The same command, each time."""
-        overrides = ["--config-dir", "tests/fakes/config", "bench=fake", "aiperf.concurrency=1,2"]
-        return self._start(*overrides, f"+bench.env.HOLD={self._hold}", "launch.stop_timeout_s=2")
-
-    def hold(self, stage: str) -> None:
-        """From now on the load generator waits there: `load`, `answers` or `report`, and the point's concurrency."""
-        (self._hold / stage).touch()
-
-    def held(self) -> bool:
-        return (self._hold / "held").exists()
-
-    def release(self) -> None:
-        for path in self._hold.iterdir():
-            path.unlink(missing_ok=True)
 
 
 def starting(sweep: Sweep, victim: str) -> Command:
@@ -101,10 +72,6 @@ def go_on(command: Command, sweep: Sweep) -> None:
     sweep.release()
     with contextlib.suppress(ProcessLookupError):
         os.kill(command.pid("frontend"), signal.SIGCONT)
-
-
-def verdicts(command: Command) -> list[str]:
-    return [result["verdict"]["status"] for result in command.results()]
 
 
 def completes(sweep: Sweep, attempts: list[tuple[str, int, str]]) -> None:
