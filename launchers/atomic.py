@@ -19,6 +19,7 @@ from launchers.refusal import Trouble
 _HINTS: Mapping[int, str] = {
     errno.ENOSPC: "free some space, or choose another folder with output_dir=...",
     errno.EDQUOT: "free some of your quota, or choose another folder with output_dir=...",
+    errno.EFBIG: "files may not grow that large here (ulimit -f); choose another folder with output_dir=...",
     errno.ENOTDIR: "a file is where a folder should be; move it away, or choose another output_dir=...",
     errno.EISDIR: "a folder is where a file should be; move it away, or choose another output_dir=...",
     errno.EEXIST: "a file is where a folder should be; move it away, or choose another output_dir=...",

@@ -35,7 +35,11 @@ class EventLog:
 
     def __enter__(self) -> EventLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        if (size := os.fstat(self._file).st_size) and os.pread(self._file, 1, size - 1) != b"\n":
+            # A disk that was full has cut the last line; the next one must not go with it.
+            with contextlib.suppress(OSError):
+                os.write(self._file, b"\n")
         return self
 
     def __exit__(

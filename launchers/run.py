@@ -82,6 +82,7 @@ def measure(
         choose = _choice(climbed, [before[key].result for key in done], base)
         todo = todo if choose([]) is not None else []
     _announce(plan, len(distinct), len(done), store)
+    _tell_lost(distinct, before)
     interrupted, measured = False, dict[str, Result]()
     if todo:
         _check_writable(store)
@@ -203,6 +204,13 @@ def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
     parts += [f"{double} asked for twice and measured once"] if double else []
     parts += [f"{done} done before"] if done else []
     print(f"servix: {', '.join(parts)}; results in {store.root}", file=sys.stderr)
+
+
+def _tell_lost(points: Mapping[str | None, Point], before: Mapping[str | None, Standing]) -> None:
+    """Measurements that were begun and of which nothing can be read."""
+    for key, standing in before.items():
+        if standing.status == "failed" and standing.result is None:
+            print(f"servix: {points[key].name}: {'; '.join(standing.reasons)}", file=sys.stderr)
 
 
 def _count(number: int, noun: str) -> str:

@@ -53,6 +53,8 @@ RESULT = "result.json"
 SWEEP = "SERVIX_SWEEP"
 """Environment variable that names the folder of a command which was left to a process of its own."""
 LONGEST_SLUG = 64
+NEEDED_BYTES = 2**20
+"""What has to fit on the disk before anything is started: about what one small measurement leaves behind."""
 _STATUS_OF: Mapping[str, Status] = {"valid": "done", "invalid": "invalid", "failed": "failed"}
 
 
@@ -88,7 +90,7 @@ class Store:
         with guarded(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as file:
-                file.write(b"x" * 4096)
+                file.write(os.urandom(NEEDED_BYTES))  # zeros would fit on a full disk that compresses
                 file.flush()
 
     def deployment_dir(self, deployment: Deployment) -> Path:
@@ -212,17 +214,20 @@ class Store:
         return self.root / "store" / ".locks" / short(deployment.digest)
 
     def _folder(self, parent: Path, name: str, digest: str) -> Path:
-        """`<parent>/<slug>-<short digest>`: the one there is, whatever its slug, else a new name."""
-        return self._list(parent).get(short(digest)) or parent / f"{slug(name)}-{short(digest)}"
+        """`<parent>/<slug>-<short digest>`: this one or, where it is not there, one with another slug."""
+        there, usual = self._list(parent), f"{slug(name)}-{short(digest)}"
+        return there.get(usual) or there.get(short(digest)) or parent / usual
 
     def _list(self, parent: Path) -> dict[str, Path]:
-        """Short digest -> folder. Kept while the parent is unchanged: plans ask for thousands of points."""
+        """Name and short digest -> folder. Kept while the parent is unchanged: plans ask for thousands of points."""
         try:
             changed = parent.stat().st_mtime_ns
             kept = self._listed.get(parent)
             if kept is None or kept[0] != changed:
-                found = sorted(parent.iterdir())
-                kept = (changed, {path.name.rpartition("-")[2]: path for path in found})
+                with os.scandir(parent) as entries:
+                    names = sorted(entry.name for entry in entries if entry.is_dir())
+                found = {key: parent / name for name in names for key in (name.rpartition("-")[2], name)}
+                kept = (changed, found)
                 self._listed[parent] = kept
         except OSError:
             return {}
@@ -282,10 +287,9 @@ def _standing(folder: Path, point: Point) -> Standing:
     if isinstance(found, str):
         return Standing("failed", (found,))
     if found is None:
-        begun = (folder / "attempts").is_dir()
-        return (
-            Standing("failed", ("an attempt was started and never finished",)) if begun else Standing("new")
-        )
+        number = max(_attempts(folder / "attempts"), default=0) if (folder / "attempts").is_dir() else 0
+        reason = f"attempt {number} was started and never finished: servix was interrupted or killed"
+        return Standing("failed", (reason,)) if number else Standing("new")
     if found.point_digest != point.digest:
         return Standing("failed", (f"{RESULT} is of another point ({found.point_digest})",))
     return standing_of(replace(found, point_name=point.name, overrides=point.overrides))

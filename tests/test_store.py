@@ -162,7 +162,9 @@ def test_a_wrong_type_is_not_done(store: Store, key: str, value: object) -> None
 
 def test_an_attempt_without_result_is_failed(store: Store) -> None:
     store.new_attempt(DEPLOYMENT, POINT)
-    assert store.look(DEPLOYMENT, POINT).reasons == ("an attempt was started and never finished",)
+    assert store.look(DEPLOYMENT, POINT).reasons == (
+        "attempt 1 was started and never finished: servix was interrupted or killed",
+    )
 
 
 @pytest.mark.parametrize(

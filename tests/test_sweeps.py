@@ -20,7 +20,7 @@ def test_two_by_three_by_two_is_one_start_per_deployment_and_one_table(start: St
     assert (out.count(" valid "), out.count("requests\n")) == (12, 1)
     (table,) = command.output_dir.glob("sweeps/*/results.csv")
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    asked = {(row["topology"], row["concurrency"], row["requests_sent"]) for row in rows}
+    asked = {(row["deployment"], row["concurrency"], row["requests_sent"]) for row in rows}
     assert len(rows) == len(asked) == 12
     nothing_left(command)
 
