@@ -132,10 +132,10 @@ class Sweep:
         self._hold, self._start = folder / "hold", start
         self._hold.mkdir()
 
-    def begin(self, argv: Sequence[str] = RUN) -> Command:
+    def begin(self, *more: str, argv: Sequence[str] = RUN) -> Command:
         """The same command, each time."""
         hold = f"+bench.env.HOLD={self._hold}"
-        return self._start(*FAKE, "aiperf.concurrency=1,2", hold, "launch.stop_timeout_s=2", argv=argv)
+        return self._start(*FAKE, "aiperf.concurrency=1,2", hold, "launch.stop_timeout_s=2", *more, argv=argv)
 
     def hold(self, stage: str) -> None:
         """From now on the load generator waits there: `load`, `answers` or `report`, and the point's concurrency."""

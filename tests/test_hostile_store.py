@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from commanding import FIRST, RUN, SECOND, VALID, Command, Start, Sweep, nothing_left, verdicts
+from commanding import FAKE, FIRST, RUN, SECOND, VALID, Command, Start, Sweep, nothing_left, verdicts
 
 AGAIN = [(FIRST, 1, "valid"), (SECOND, 1, "none"), (SECOND, 2, "valid")]
 
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_under_a_measurement(tmp_path: Path, disk: Disk, st
     assert command.attempts() == [(FIRST, 1, "valid"), (SECOND, 1, "none")]
     assert verdicts(command) == ["valid"]
 
-    code, out, err = sweep.begin(disk.argv).ended()
+    code, out, err = sweep.begin(argv=disk.argv).ended()
     assert (code, disk.says in err) == (2, True), err
     assert "nothing was started" in err
 
@@ -82,7 +82,7 @@ def test_a_disk_that_fills_up_under_a_measurement(tmp_path: Path, disk: Disk, st
     assert command.attempts() == AGAIN
     nothing_left(command)
     disk.fill(command)
-    code, out, err = sweep.begin(disk.argv).ended()
+    code, out, err = sweep.begin(argv=disk.argv).ended()
     assert (code, out.count(" valid ")) == (0, 2), err
     assert f"the sweep was not recorded: {tmp_path}" in err
 
@@ -97,17 +97,17 @@ def test_a_store_that_may_only_be_read(tmp_path: Path, start: Start) -> None:
     # Modes do not bind root, unless it has laid that down.
     drop = "--bounding-set=-dac_override,-dac_read_search"
     argv = RUN if os.getuid() else ("setpriv", drop, *RUN)
-    code, out, err = sweep.begin(argv).ended()
+    code, out, err = sweep.begin(argv=argv).ended()
     assert (code, out.count(" valid ")) == (0, 2), err
     assert "the sweep was not recorded" in err
     assert "permission denied" in err
-    other = start("aiperf.concurrency=3", "--config-dir", "tests/fakes/config", "bench=fake", argv=argv)
+    other = start(*FAKE, "aiperf.concurrency=3", argv=argv)
     code, out, err = other.ended()
     assert (code, "permission denied; choose a folder" in err) == (2, True), err
     events = len(command.events())
     for folder in folders[:2]:
         folder.chmod(0o755)
-    other = start("aiperf.request_count=8", "--config-dir", "tests/fakes/config", "bench=fake", argv=argv)
+    other = start(*FAKE, "aiperf.request_count=8", argv=argv)
     code, out, err = other.ended()
     assert (code, "permission denied; choose a folder" in err) == (1, True), err
     assert len(command.events()) == events
@@ -153,7 +153,7 @@ def test_garbage_in_the_store_is_left_alone(tmp_path: Path, start: Start) -> Non
             file.write(data)
     code, out, err = sweep.begin().ended()
     assert (code, out.count(" valid ")) == (0, 2), err
-    third = start(*("--config-dir", "tests/fakes/config", "bench=fake", "aiperf.concurrency=1,3"))
+    third = start(*FAKE, "aiperf.concurrency=1,3")
     code, out, err = third.ended()
     assert (code, out.count(" valid ")) == (0, 2), err
     nothing_left(command)
@@ -178,7 +178,7 @@ def test_a_result_cut_in_half_is_told_and_that_point_alone_measured_again(
 def test_a_clock_that_jumps_changes_no_duration_and_loses_nothing(tmp_path: Path, start: Start) -> None:
     sweep, jump = Sweep(tmp_path, start), tmp_path / "jump"
     sweep.hold("load-2")
-    command = sweep.begin((sys.executable, "tests/fakes/clock.py", str(jump), "run.py"))
+    command = sweep.begin(argv=(sys.executable, "tests/fakes/clock.py", str(jump), "run.py"))
     command.until(sweep.held)
     jump.touch()
     sweep.release()

@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 from commanding import FIRST, SECOND, TELLING, VALID, Command, Start, Sweep, nothing_left, verdicts
 
+from tests.fakes.processes import wait_until
+
 STACK = ("frontend", "decode-0", "prefill-0")
 AGAIN = [(FIRST, 1, "valid"), (SECOND, 1, "failed"), (SECOND, 2, "valid")]
+TAKEN_OVER = [(FIRST, 1, "valid"), (SECOND, 1, "none"), (SECOND, 2, "valid")]
 
 
 def starting(sweep: Sweep, victim: str) -> Command:
@@ -74,8 +77,8 @@ def go_on(command: Command, sweep: Sweep) -> None:
         os.kill(command.pid("frontend"), signal.SIGCONT)
 
 
-def completes(sweep: Sweep, attempts: list[tuple[str, int, str]]) -> None:
-    """The same command again: every point valid, measured as often as given here and valid only once."""
+def completes(sweep: Sweep, attempts: list[tuple[str, int, str]]) -> str:
+    """The same command again: every point valid, measured as often as given here and valid only once. Gives its log."""
     command = sweep.begin()
     code, out, err = command.ended()
     assert code == 0, err
@@ -83,6 +86,7 @@ def completes(sweep: Sweep, attempts: list[tuple[str, int, str]]) -> None:
     assert command.attempts() == attempts
     assert sum(verdict == "valid" for _, _, verdict in attempts) == 2
     nothing_left(command)
+    return err
 
 
 @pytest.mark.parametrize("victim", STACK)
@@ -168,16 +172,8 @@ def test_a_load_generator_killed_costs_its_point_alone(
     ("stage", "left", "after"),
     [
         (starting, [], VALID),
-        (
-            between,
-            [(FIRST, 1, "valid"), (SECOND, 1, "none")],
-            [*VALID[:1], (SECOND, 1, "none"), (SECOND, 2, "valid")],
-        ),
-        (
-            measuring,
-            [(FIRST, 1, "valid"), (SECOND, 1, "none")],
-            [*VALID[:1], (SECOND, 1, "none"), (SECOND, 2, "valid")],
-        ),
+        (between, TAKEN_OVER[:2], TAKEN_OVER),
+        (measuring, TAKEN_OVER[:2], TAKEN_OVER),
         (stopping, VALID, VALID),
     ],
 )
@@ -197,7 +193,33 @@ def test_servix_killed_leaves_what_was_measured_and_nothing_else(
     sweep.release()
     assert command.attempts() == left
     assert verdicts(command) == [verdict for _, _, verdict in left if verdict != "none"]
-    completes(sweep, after)
+    told = "attempt 1 was started and never finished: servix was interrupted or killed"
+    assert (told in completes(sweep, after)) == (after is TAKEN_OVER)
+
+
+@pytest.mark.parametrize("victim", ["session", "servix"])
+def test_a_session_and_the_command_that_shows_it_die_alone(tmp_path: Path, start: Start, victim: str) -> None:
+    """The session works in the background; the same command attaches to it, and goes on where it was killed."""
+    sweep = Sweep(tmp_path, start)
+    sweep.hold("load-2")
+    _, out, _ = sweep.begin("launch.detach=true").ended()
+    session = int(out.split()[2])
+    try:
+        assert wait_until(sweep.held, 60)
+        command = sweep.begin()
+        assert command.process.stderr is not None
+        assert any(f"attached to process {session} " in line for line in command.process.stderr)
+        os.kill(session if victim == "session" else command.process.pid, signal.SIGKILL)
+        sweep.release()
+        code, out, _ = command.ended()
+        if victim == "servix":
+            code, out, _ = sweep.begin().ended()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(session, signal.SIGTERM)
+    assert (code, out.count(" valid ")) == (0, 2)
+    assert command.attempts() == (VALID if victim == "servix" else TAKEN_OVER)
+    nothing_left(command)
 
 
 @pytest.mark.parametrize("stage", [starting, between, measuring, stopping])
