@@ -152,6 +152,7 @@ Nodes = Annotated[list[Text], BeforeValidator(host_names, json_schema_input_type
 """Host names: a list, or text in Slurm's notation (`node[001-004,7],login`)."""
 GpuIds = Annotated[list[Whole], BeforeValidator(gpu_indices, json_schema_input_type=list[int] | str | int)]
 """GPU indices: a list, or text such as "0,1"."""
-NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=10_000)]
+NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=4_096)]
+"""No cluster serves one deployment on more; planning takes a millisecond per node."""
 Arguments = Annotated[dict[str, Any], AfterValidator(plain_values)]
 """Flags of a tool in snake_case: true is a bare flag, null is not passed, a list is several words."""

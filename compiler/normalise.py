@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from compiler.errors import json_value
 from compiler.model import OWN_SEED, Config, Role
 
 
@@ -73,5 +74,5 @@ def _seeded(config: Config) -> Config:
 def _seed(config: Config, index: int, arguments: Mapping[str, Any]) -> int:
     """31 bits of a hash of one round: its place, its arguments and the trial."""
     asked = [config.bench.name, config.trial, index, {**arguments, "random_seed": None}]
-    text = json.dumps(asked, sort_keys=True, default=str)
+    text = json.dumps(json_value(asked), sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4]) >> 1

@@ -33,7 +33,7 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.plan_json import from_json, to_json
 from compiler.schema import parse
 
-LIMIT_S = 5
+LIMIT_S = 10
 """CPU seconds one case may take; what is usual is a hundredth of one."""
 STACK = 940
 """Frames the compiler may use: Python's limit of 1000, without those of a command around it."""

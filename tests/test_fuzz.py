@@ -75,6 +75,7 @@ def test_data() -> None:
     @example((9, ((("backend", "engines", "mocker", "sizes", "data_parallel_size"), "rename", "", "--x"),)))
     @example((8, ((("backend", "ports", "nixl", "env"), "set", "{frontend_node}:1", None),)))
     @example((0, ((("aiperf", "goodput"), "set", 10**4299, None),)))
+    @example((0, ((("aiperf", "extra_inputs"), "set", {0: 1, "a": 1}, None),)))
     def check(case: Case) -> None:
         seen[of_data(mutated(case))] += 1
 
