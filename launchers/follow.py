@@ -6,6 +6,7 @@ Never does: writing; believing a line that is not there in full.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,12 +28,12 @@ class Follower:
         events = list(self._new())
         starts = [index for index, event in enumerate(events) if event["event"] == "deployment_start"]
         for event in events[starts[-1] :] if starts else []:
-            note(event)
+            _give(event, note)
 
     def look(self, listener: Callable[[Event], None]) -> None:
         """Gives what has happened since the last look."""
         for event in self._new():
-            listener(event)
+            _give(event, listener)
 
     def _new(self) -> Iterator[Event]:
         try:
@@ -50,3 +51,9 @@ class Follower:
                 continue
             if isinstance(event, dict) and {"event", "time"} <= event.keys():
                 yield event
+
+
+def _give(event: Event, listener: Callable[[Event], None]) -> None:
+    """A log is foreign data: an event that lacks something, or holds what it should not, is not shown."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, IndexError):
+        listener(event)

@@ -58,11 +58,13 @@ class Agenda:
         self.hits = ()
         self._go_on()
 
+    @property
+    def may_try_again(self) -> bool:
+        """False for a current point that has taken enough stacks with it."""
+        return len(self.hits) + 1 < MOST_HITS
+
     def hit(self, result: Result) -> None:
-        """The current point lost its stack: it is measured again, unless it has taken enough of them with it."""
-        if len(self.hits) + 1 >= MOST_HITS:
-            self.done(result)
-            return
+        """The current point lost its stack and is measured again."""
         reason = result.verdict.reasons[0].splitlines()[0] if result.verdict.reasons else "it failed"
         self.hits = (*self.hits, f"measured again: attempt {result.attempt} failed: {reason}")
 
@@ -88,8 +90,8 @@ class Agenda:
 class Outcome:
     """What one start of the stack came to."""
 
-    measured: list[tuple[Point, Result]] = field(default_factory=list)
-    """Attempts in order, those that lost the stack included."""
+    measured: list[tuple[Point, Result, bool]] = field(default_factory=list)
+    """Attempts in order, those that lost the stack included, and whether that is what came of the point."""
     reasons: tuple[str, ...] = ()
     """Why points are left; empty when none is."""
     was_ready: bool = False
@@ -173,10 +175,10 @@ async def _stopped(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome) -> 
         sharing = len(outcome.measured)
         if not outcome.measured:
             outcome.durations_s = {**stack.durations_s, "stop": stop_s}
-        for point, result in outcome.measured:
+        for point, result, final in outcome.measured:
             costly = _with_costs(job, result, stop_s, sharing)
             agenda.replace(result, costly)
-            job.store.write_result(job.deployment, point, costly)
+            job.store.write_result(job.deployment, point, costly, final)
 
 
 async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again: bool) -> None:
@@ -206,22 +208,24 @@ async def _next(
     job: Job, stack: Stack, agenda: Agenda, point: Point, outcome: Outcome, again: bool
 ) -> tuple[str, ...]:
     """Measures the current point; gives why the stack is lost, or nothing."""
-    caches = await before(job, stack, point, [other for other, _ in outcome.measured])
+    caches = await before(job, stack, point, [other for other, _, _ in outcome.measured])
     if caches.lost:
         return caches.lost
     result, lost = await _point(job, stack, agenda, point, caches)
-    outcome.measured.append((point, result))
-    if lost and again:
-        agenda.hit(result)
-    else:
+    final = not (lost and again and agenda.may_try_again)
+    job.store.write_result(job.deployment, point, result, final)
+    outcome.measured.append((point, result, final))
+    if final:
         agenda.done(result)
+    else:
+        agenda.hit(result)
     return lost
 
 
 async def _point(
     job: Job, stack: Stack, agenda: Agenda, point: Point, caches: Caches
 ) -> tuple[Result, tuple[str, ...]]:
-    """One new attempt at a point, its result written; and why the stack is lost, or nothing."""
+    """The result of one new attempt at a point; and why the stack is lost, or nothing."""
     attempt = job.store.new_attempt(job.deployment, point)
     attempt = replace(attempt, folder=attempt.folder.resolve())
     (attempt.folder / "deployment").symlink_to(os.path.relpath(stack.results_dir, attempt.folder))
@@ -238,7 +242,6 @@ async def _point(
     )
     result = replace(result, notes=(*agenda.hits, *caches.notes), ran={**result.ran, "caches": caches.state})
     result = _with_costs(job, result, 0.0, agenda.size)
-    job.store.write_result(job.deployment, point, result)
     job.tell(
         "measurement",
         point=point.name,

@@ -131,8 +131,10 @@ class Store:
                     folder.mkdir()
                     return Attempt(number, folder)
 
-    def write_result(self, deployment: Deployment, point: Point, result: Result) -> Path:
+    def write_result(self, deployment: Deployment, point: Point, result: Result, final: bool = True) -> Path:
         """The point's `result.json`, after the attempt's own. A valid one stays if the new one is not.
+
+        An attempt that is not `final` is about to be made again: nothing has come of the point yet.
 
         Raises StoreError when it cannot be written, ValueError for the result of another point.
         """
@@ -141,7 +143,7 @@ class Store:
         folder = self.point_dir(deployment, point)
         text = as_json(result.to_json())
         write_atomically(folder / "attempts" / str(result.attempt) / RESULT, text)
-        if result.verdict.valid or self.look(deployment, point).status != "done":
+        if final and (result.verdict.valid or self.look(deployment, point).status != "done"):
             write_atomically(folder / RESULT, text)
         return folder / RESULT
 

@@ -118,13 +118,10 @@ class Turns:
         self.attached = holder
         if not entry.attached:
             entry.attached = True
-            with contextlib.suppress(KeyError, TypeError):
-                entry.follower.catch_up(entry.view.note)
+            entry.follower.catch_up(entry.view.note)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             self._display.say(f"servix: attached to {who}, which measures on {entry.group.deployment.name}")
-        # A log is foreign data: an event that lacks something is not shown.
-        with contextlib.suppress(KeyError, TypeError):
-            entry.follower.look(entry.view)
+        entry.follower.look(entry.view)
 
     async def _pause(self) -> None:
         if not self._running:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -257,6 +257,25 @@ def test_a_point_that_lost_its_stack_is_measured_again_on_a_fresh_one(tmp_path: 
     )
     assert first.verdict.reasons[0] == "decode-0 exited with code 3"
     assert first.verdict.reasons[1].endswith("last words")
+
+
+def test_nothing_has_come_of_a_point_that_is_about_to_be_measured_again(tmp_path: Path) -> None:
+    """Whoever looks meanwhile, or comes after a kill, must not take the lost attempt for the point's result."""
+    fatal, seen = tmp_path / "die", list[str]()
+    stack = deployment(frontend(), process("decode-0", 1, "--die-if", str(fatal), "--code", "3"))
+    hit = phase("main", "--takes", "1", "--touch", str(fatal), "--once", str(tmp_path / "once"))
+    store, points = Store(tmp_path / "outputs"), (point(1, hit), point(2))
+
+    def look(event: Mapping[str, Any]) -> None:
+        if event["event"] in ("deployment_restart", "deployment_stop"):
+            seen.append(f"{event['event']}: {store.result(stack, points[0]) is not None}")
+
+    async def main() -> None:
+        with EventLog(tmp_path / "events.jsonl", (look,)) as tell:
+            await session.realise(stack, points, store, partial(claimed, 2), tell)
+
+    asyncio.run(main())
+    assert seen == ["deployment_stop: False", "deployment_restart: False", "deployment_stop: True"]
 
 
 def test_a_point_that_takes_every_stack_with_it_fails_and_the_others_go_on(tmp_path: Path) -> None:

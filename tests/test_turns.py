@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from launchers import lock as locks
+from launchers.display import Display
 from launchers.follow import Follower
 from launchers.lock import Busy, Lock
 from launchers.store import Store
@@ -117,6 +119,23 @@ def test_who_follows_is_not_misled_by_a_log_that_is_cut_or_foreign(tmp_path: Pat
         log.write(b' "time": "t"}\n{"event": "c", "ti')
     follower.look(lambda event: seen.append(event["event"]))
     assert seen == ["deployment_start", "b"]
+
+
+def test_an_event_that_cannot_be_shown_hides_no_other(tmp_path: Path) -> None:
+    path, stream = tmp_path / "events.jsonl", io.StringIO()
+    head = {"time": "2026-01-01T00:00:00+00:00"}
+    wrong = [
+        {"event": "phase_end", "phase": "main", "verdict": "valid", "duration_s": "abc"},
+        {"event": "deployment_ready", "durations_s": [1]},
+        {"event": "deployment_failed", "reasons": 7},
+        {"event": "measurement", "point": "p"},
+        {"event": "process_exit", "process": []},
+    ]
+    right = {"event": "point_start", "point": "after all", "attempt": 1}
+    path.write_text("".join(json.dumps({**head, **event}) + "\n" for event in [*wrong, right]))
+    with Display(stream) as display:
+        Follower(path).look(display.of(deployment()))
+    assert "point after all: attempt 1" in stream.getvalue()
 
 
 PARALLEL = """
