@@ -19,8 +19,9 @@ from typing import Any
 from compiler import digest
 from compiler.compose import Composer
 from compiler.emit import render
+from compiler.model import OWN_SEED
 from compiler.pipeline import compile_point
-from compiler.plan import Point
+from compiler.plan import Phase, Point
 from launchers import gates
 from launchers.atomic import write_atomically
 from launchers.results.frame import labels
@@ -193,7 +194,21 @@ def _untried(point: Point) -> str:
     """What equal points have in common whatever their trial."""
     if point.workload is None:
         raise ValueError(f"point {point.name!r} has problems and no workload")
-    return digest.point_digest(str(point.deployment), replace(point.workload, trial=0))
+    phases = tuple(_unseeded(phase) for phase in point.workload.phases)
+    own = OWN_SEED in _seeds(point)
+    same = replace(point.workload, trial=0, phases=phases if own else point.workload.phases)
+    return digest.point_digest(str(point.deployment), same)
+
+
+def _unseeded(phase: Phase) -> Phase:
+    """Without a seed that the trial has a part in."""
+    return replace(phase, argv=tuple(word for word in phase.argv if word != str(phase.random_seed)))
+
+
+def _seeds(point: Point) -> list[object]:
+    """Random seeds as they were asked for."""
+    asked = point.config.get(point.workload.tool if point.workload else "") or {}
+    return [part.get("random_seed") for part in (asked, *(point.config.get("phases") or []))]
 
 
 def _command(*words: str) -> str:

@@ -21,12 +21,11 @@ from launchers.results.result import Result
 METRIC = "output_token_throughput_per_s"
 MAXIMIZE = (f"objective.metric={METRIC}", "objective.direction=maximize")
 MINIMIZE = ("objective.metric=request_latency_ms.avg", "objective.direction=minimize")
-SEEDED = "aiperf.random_seed='${aiperf.concurrency}'"
 Folder = Callable[[Mapping[str, str]], Path]
 
 
 def points(*arguments: str) -> tuple[Point, ...]:
-    made = plan(SEEDED, *arguments)
+    made = plan(*arguments)
     assert made.valid
     return made.points
 
