@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,7 +31,8 @@ from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
 
 REPORT = "{servix_dir}/tests/data/aiperf_healthy"
-PORT = 18090
+PORT = 18090 + zlib.crc32(os.environ.get("PYTEST_XDIST_WORKER", "").encode()) % 1000
+"""Tests that run at the same time have one each: some listen on all addresses."""
 ALL = Wishes(wanted=lambda _, __: True)
 URL = f"http://{{node:0}}:{PORT}"
 
