@@ -208,11 +208,11 @@ class Composer:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
         result: list[Source] = []
         for default in self.base(tuple(selection)).merged:
-            loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
-            if loaded is not None and loaded.path.startswith("file://"):
-                path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
+            found = self.loader.source(default.config_path) if default.config_path else None
+            if found is not None and found.scheme() == "file":
+                path = Path(found.path) / f"{default.config_path}.yaml"
                 package = "" if default.package in (None, "_global_") else str(default.package)
-                result.append(Source(path, package, loaded.provider != "main"))
+                result.append(Source(path, package, found.provider != "main"))
         return result
 
     def is_group(self, text: str) -> bool:
