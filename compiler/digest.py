@@ -119,7 +119,8 @@ def _fields(value: Any, out: tuple[str, ...] = ()) -> dict[str, Any]:
     """Fields of plan data or entries of a mapping, one level deep, without the fields `out`."""
     if isinstance(value, Mapping):
         return dict(value)
-    return {name: getattr(value, name) for name in _names(type(value)) if name not in out}
+    kind: Any = type(value)
+    return {name: getattr(value, name) for name in _names(kind) if name not in out}
 
 
 def _process(process: Process) -> dict[str, Any]:

@@ -124,6 +124,6 @@ def _filled(word: str, fields: Mapping[str, str], known: Collection[str]) -> str
 
 def _beside(left: str, right: str, text: str) -> str:
     """Two pieces of plan text joined; braces that meet could not be told from a protected placeholder."""
-    if (left.endswith("{") and right.startswith("{")) or (left.endswith("}") and right.startswith("}")):
+    if left and right and left[-1] == right[0] and right[0] in "{}":
         raise TemplateError(f"a brace beside a placeholder in {text!r}; put something between them")
     return left + right

@@ -1,4 +1,4 @@
-"""Configuration files, read as Hydra reads them, in a quarter of the time.
+"""Configuration files, read as Hydra reads them and faster.
 
 Hydra reads YAML with a parser written in Python, a tenth of what planning a point takes. libyaml's gives the same
 nodes, and OmegaConf makes the same data of them. Whatever is wrong with a file is told by Hydra.
@@ -56,7 +56,7 @@ def _read(path: Path) -> tuple[str, Any]:
         text = path.read_text(encoding="utf-8")
         if loader is None or sum(map(text.count, "[{-?\n")) > MOST_LEVELS:
             return text, None
-        return text, yaml.load(text, Loader=loader)
+        return text, yaml.load(text, Loader=loader)  # noqa: S506  (a SafeLoader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return "", None
 
