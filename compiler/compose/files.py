@@ -1,6 +1,6 @@
 """Configuration files, read as Hydra reads them and faster.
 
-Hydra reads YAML with a parser written in Python, a tenth of what planning a point takes. libyaml's gives the same
+Hydra reads YAML with a parser written in Python, a twentieth of what planning a point takes. libyaml's gives the same
 nodes, and OmegaConf makes the same data of them. Whatever is wrong with a file is told by Hydra.
 """
 
