@@ -1,5 +1,6 @@
 """servix: `python run.py topology=shared backend=sglang`. See README.md."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT / "launchers"))
 # Hydra then raises what is wrong instead of printing it, so that it is told in our form.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+# Importing and compiling make many objects and hardly any garbage: Python would look for it every 700.
+gc.set_threshold(50_000)
 
 if __name__ == "__main__":
     try:

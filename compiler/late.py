@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 WORDS: Mapping[str, str] = {
     "frontend_node": "host name of the node that runs the frontend",
@@ -86,8 +87,18 @@ def template(text: str, fields: Mapping[str, str] | None = None, known: Collecti
     if "{" not in text and "}" not in text:
         return text
     fields = fields or {}
+    result, (words, end) = "", _read(text)
+    for plain, word in words:
+        result = _beside(_beside(result, plain, text), _filled(word, fields, known), text)
+    return _beside(result, end, text)
+
+
+# Points of a sweep have the same settings, and rules read them as well as what makes the plan.
+@lru_cache(maxsize=4_096)
+def _read(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Each brace word of a templated setting with the plan text before it, and the plan text after the last."""
     pattern = _TOKEN if _DOUBLED.match(text) else _TOKEN_AMONG_BRACES
-    result, plain, position = "", "", 0
+    words, plain, position = [], "", 0
     for match in pattern.finditer(text):
         plain += text[position : match.start()]
         position = match.end()
@@ -95,9 +106,9 @@ def template(text: str, fields: Mapping[str, str] | None = None, known: Collecti
             # Either a doubled brace, or a word in doubled braces: one layer goes.
             plain += match[0][0] if len(match[0]) == 2 else match[0][1:-1]
             continue
-        result = _beside(_beside(result, literal(plain), text), _filled(match["word"], fields, known), text)
+        words.append((literal(plain), match["word"]))
         plain = ""
-    return _beside(result, literal(plain + text[position:]), text)
+    return tuple(words), literal(plain + text[position:])
 
 
 def _filled(word: str, fields: Mapping[str, str], known: Collection[str]) -> str:
@@ -113,6 +124,6 @@ def _filled(word: str, fields: Mapping[str, str], known: Collection[str]) -> str
 
 def _beside(left: str, right: str, text: str) -> str:
     """Two pieces of plan text joined; braces that meet could not be told from a protected placeholder."""
-    if (left.endswith("{") and right.startswith("{")) or (left.endswith("}") and right.startswith("}")):
+    if left and right and left[-1] == right[0] and right[0] in "{}":
         raise TemplateError(f"a brace beside a placeholder in {text!r}; put something between them")
     return left + right

@@ -21,9 +21,7 @@ class Origins:
     """Places of one point's keys."""
 
     def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
-        lines = composer.kept(_lines, composer.selection(overrides))
-        self._lines = {key: line.place for key, line in lines.items()}
-        self._own = {key for key, line in lines.items() if line.own}
+        self._lines, self._own = composer.kept(_places, composer.selection(overrides))
         # The option of a group is chosen by an override; the keys below it were written in the option's file.
         self._groups = {_key(text): f"override '{text}'" for text in overrides if composer.is_group(text)}
         self._overrides = {
@@ -79,6 +77,15 @@ class _Line:
 
     place: str
     own: bool
+
+
+def _places(composer: Composer, selection: Sequence[str]) -> tuple[Mapping[str, str], frozenset[str]]:
+    """The place of every key that a file writes, and the keys whose file is the user's own."""
+    lines = _lines(composer, selection)
+    return (
+        {key: line.place for key, line in lines.items()},
+        frozenset(key for key, line in lines.items() if line.own),
+    )
 
 
 def _lines(composer: Composer, selection: Sequence[str]) -> Mapping[str, _Line]:

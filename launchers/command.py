@@ -22,8 +22,12 @@ from compiler.plan import Plan, Point
 from launchers.refusal import PROBLEMS, Unfit, refuse
 
 if TYPE_CHECKING:
+    from compiler.plan import Deployment
+    from compiler.sweep import Group
+    from launchers.results.result import Result
     from launchers.run import System
     from launchers.store import Store
+    from launchers.turns import Wishes
 
 MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
@@ -274,8 +278,30 @@ def system_of(plan: Plan) -> System:
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
-    system: System = import_module(REALISED_BY[kind])
-    return system
+    return _Late(REALISED_BY[kind])
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A launcher that is imported once there is something to start."""
+
+    module: str
+
+    def check(self, groups: Sequence[Group]) -> None:
+        self._launcher().check(groups)
+
+    def realise(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+    ) -> Mapping[str, Result]:
+        return self._launcher().realise(groups, store, write_files, wishes)
+
+    def _launcher(self) -> System:
+        launcher: System = import_module(self.module)
+        return launcher
 
 
 def _summary(plan: Plan) -> str:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -31,7 +32,9 @@ from compiler.errors import Problem, error
 from compiler.origin import with_origins
 from launchers import command
 from launchers.refusal import Trouble, refuse
-from launchers.trials import Lost, Trials, unfit
+
+if TYPE_CHECKING:
+    from launchers.trials import Trials
 
 DEBUG = "SERVIX_DEBUG"
 """Environment variable that shows the traceback behind a message."""
@@ -169,6 +172,9 @@ def _trials(
     ours: Composer, master: DictConfig, arguments: Sequence[str]
 ) -> tuple[list[Problem], Trials | None]:
     """What a foreign sweeper measures through, with the settings that servix knows better; else why it cannot."""
+    # Few commands have such a sweeper, and it brings all that measures.
+    from launchers.trials import Trials, unfit
+
     fixed = [text for text in arguments if not ours.is_swept(text) and not ours.is_hydras(text)]
     config = dict(ours.compose(fixed).data or {})
     objective = config.get("objective") or {}
@@ -192,6 +198,8 @@ def _trials(
 
 def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     """Lets a foreign sweeper run; gives the exit code of all its trials together."""
+    from launchers.trials import Lost
+
     try:
         sweeper.sweep(arguments)
     except KeyboardInterrupt:

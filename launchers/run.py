@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from compiler.emit import emit
 from compiler.errors import error
@@ -19,12 +19,13 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
 from launchers import best, gates, search
-from launchers.detach import detach
 from launchers.ending import OK, Measured, Seen, Telling, finish
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
 from launchers.store import Standing, Store, StoreError, standing_of
-from launchers.turns import Wishes
+
+if TYPE_CHECKING:
+    from launchers.turns import Wishes
 
 
 class System(Protocol):
@@ -55,7 +56,7 @@ def run(plan: Plan, system: System, output_dir: Path, telling: Telling) -> int:
     """
     store = Store(output_dir)
     try:
-        measured = measure(plan, system, store, partial(detach, store, telling.form))
+        measured = measure(plan, system, store, partial(_leave, store, telling.form))
     except Unfit as unfit:
         return refuse(unfit.problems)
     return OK if measured is None else finish(plan, measured, store, telling)
@@ -85,6 +86,9 @@ def measure(
     _tell_lost(distinct, before)
     interrupted, measured = False, dict[str, Result]()
     if todo:
+        # A session takes a while to import; a finished sweep that is asked for again needs none.
+        from launchers.turns import Wishes
+
         _check_writable(store)
         groups = group(plan, todo)
         if leave is not None and settings["launch"]["detach"] is True:
@@ -120,6 +124,12 @@ def together(
     # Points of a search that nobody had to measure are no failures.
     seen = [entry for entry in seen if entry.standing.result is not None]
     return Measured(tuple(seen), base, interrupted, _found(climbed, seen, base), started)
+
+
+def _leave(store: Store, form: str, points: int) -> int:
+    from launchers.detach import detach
+
+    return detach(store, form, points)
 
 
 def _check_writable(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+
+from compiler.compose.sweeps import of_number
 
 SELECTIONS = [
     (),
@@ -96,6 +99,21 @@ def by_hydra(selection: tuple[str, ...], values: list[str]) -> Any:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except Exception as exception:
         return type(exception)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("trial=1", "trial=0", "trial=-7", "aiperf.concurrency=16", "a._b.c_2=123456789012345678"),
+        *("null=1", "true=2", "inf=3", "e=1", "trial=007", "trial=-0", "trial=+1", "trial=1_0", "trial=1e3"),
+        *("trial=1.", "trial= 1", "trial=1 ", "trial=1\n", "trial=\u0663", "+trial=1", "~trial=1", "a@b=1"),
+        *("a/b=1", "a-b=1", "a.0=1", "a[0]=1", "hydra.x=1", "trial=1,2", "=1", "trial=9999999999999999999"),
+    ],
+)
+def test_a_number_is_read_as_hydra_reads_it(text: str) -> None:
+    quick = of_number(text)
+    assert quick is None or quick == OverridesParser.create().parse_override(text)
+    assert (quick is not None) == bool(re.fullmatch(r"[a-z._A-Z2]+=(0|-?[1-9][0-9]{0,17})", text, re.ASCII))
 
 
 _STOCK: dict[tuple[str, ...], Any] = {}

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compiling import ROOT
+from compiling import ROOT, plan
+from results_data import stored
+
+from launchers.store import Store
 
 DATA = {
     *("model", "plan", "errors", "late", "flags", "hostlist", "quote", "plan_json", "image", "catalogue"),
@@ -89,6 +92,7 @@ def test_only_run_imports_the_command() -> None:
     ]
     assert not wrong
     assert {name.split(".")[0] for name, _ in imports(ROOT / "run.py")} <= {
+        "gc",
         "os",
         "sys",
         "pathlib",
@@ -160,22 +164,36 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
 
 
 START = "import launchers.main, launchers.command"
-PLAN = (
+COMMAND = (
     "from pathlib import Path\n"
     "from launchers.main import main\n"
     "import io, contextlib\n"
     "with contextlib.redirect_stdout(io.StringIO()):\n"
-    "    assert main(Path('config'), ['action=plan', 'output_dir=/nonexistent/x']) == 0"
+    "    assert main(Path('config'), {arguments}) == 0"
 )
 
 
-@pytest.mark.parametrize("code", [START, PLAN], ids=["start-up", "plan"])
-def test_heavy_libraries_are_not_loaded(code: str) -> None:
+def loaded(code: str) -> set[str]:
+    """Libraries that are there after the code has run."""
     script = f"import sys\nsys.path.append('launchers')\n{code}\nprint(sorted(m.split('.')[0] for m in sys.modules))"
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    loaded = set(ast.literal_eval(ran.stdout))
-    unwanted = {name for name in HEAVY if name != "asyncio"} | {"jinja2"}
-    assert not loaded & unwanted
+    return set(ast.literal_eval(ran.stdout))
+
+
+PLAN = COMMAND.format(arguments=["action=plan", "output_dir=/nonexistent/x"])
+
+
+@pytest.mark.parametrize("code", [START, PLAN], ids=["start-up", "plan"])
+def test_heavy_libraries_are_not_loaded(code: str) -> None:
+    assert not loaded(code) & {*HEAVY, "jinja2"}
+
+
+def test_a_finished_sweep_loads_nothing_that_measures(tmp_path: Path) -> None:
+    asked = ["trial=1,2", f"output_dir={tmp_path}"]
+    made = plan(*asked)
+    for point in made.points:
+        stored(Store(tmp_path), made, point)
+    assert not loaded(COMMAND.format(arguments=asked)) & set(HEAVY)

@@ -33,7 +33,7 @@ from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Sourc
 from compiler.compose.overlay import Overlay, overlay
 from compiler.compose.resolve import plain_data
 from compiler.compose.rows import with_rows
-from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
+from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, of_number, refused_sweep, too_many
 from compiler.compose.values import apply, innermost, place, set_plainly, too_deep
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
@@ -208,11 +208,11 @@ class Composer:
         """Files of a group selection in merge order; files of Hydra's own are left out."""
         result: list[Source] = []
         for default in self.base(tuple(selection)).merged:
-            loaded = self.loader.repository.load_config(default.config_path) if default.config_path else None
-            if loaded is not None and loaded.path.startswith("file://"):
-                path = Path(loaded.path.removeprefix("file://")) / f"{default.config_path}.yaml"
+            found = self.loader.source(default.config_path) if default.config_path else None
+            if found is not None and found.scheme() == "file":
+                path = Path(found.path) / f"{default.config_path}.yaml"
                 package = "" if default.package in (None, "_global_") else str(default.package)
-                result.append(Source(path, package, loaded.provider != "main"))
+                result.append(Source(path, package, found.provider != "main"))
         return result
 
     def is_group(self, text: str) -> bool:
@@ -248,7 +248,7 @@ class Composer:
 
     def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
         try:
-            override = self._parser.parse_override(text)
+            override = of_number(text) or self._parser.parse_override(text)
             override.config_loader = self.loader
             reason = "holds values nested too deep" if too_deep(override.value()) else "has no key"
             if override.key_or_group and not too_deep(override.value()):

@@ -9,13 +9,17 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
+from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from compiler.compose.choosing import Choosing, taken
+from compiler.compose.files import Repository
 from compiler.compose.resolve import plain_data, watched_keys
 
 CONFIG_NAME = "config"
@@ -55,9 +59,17 @@ class Loader(ConfigLoaderImpl):
 
     merged: list[ResultDefault]
 
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = Repository(config_search_path)
+
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: Any) -> DictConfig:
         self.merged = defaults
         return super()._compose_config_from_defaults_list(defaults, repo)
+
+    def source(self, config_path: str) -> ConfigSource | None:
+        """Where a file is found, by its path without the ending; null when it is nowhere."""
+        return self.repository._find_object_source(config_path, ObjectType.CONFIG)
 
 
 def base_of(loader: Loader, selection: Sequence[str]) -> Base:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, ValueType
 
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
@@ -18,6 +19,16 @@ ABOUT_THE_COMMAND = (
     *("search", "budget", "objective.metric", "objective.direction"),
 )
 """Keys that are about all points together."""
+_NUMBER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)=(0|-?[1-9][0-9]{0,17})\Z")
+
+
+def of_number(text: str) -> Override | None:
+    """The override `key=5` as Hydra parses it, at once: a range has hundreds of them. Null for any other."""
+    match = _NUMBER.match(text)
+    if match is None:
+        return None
+    key, value = match.groups()
+    return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, int(value), input_line=text)
 
 
 def choices(override: Override) -> list[str]:

@@ -73,8 +73,10 @@ def csv_text(results: Iterable[Result]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table[0] if table else ["point"])
-    # Only what a user sets can be a list; a sweep has 100 000 other cells.
-    writer.writerows((row | {key: cell(row[key]) for key in keys}).values() for row in table)
+    for row in table:
+        # Only what a user sets can be a list; a sweep has 100 000 other cells.
+        row.update({key: cell(row[key]) for key in keys})
+    writer.writerows(row.values() for row in table)
     return text.getvalue()
 
 
@@ -182,7 +184,7 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
     if ACCURACY in metrics:
         # Of the point, as the seconds below are.
         row[ACCURACY] = result.metrics.get(ACCURACY)
-    return row | {
+    row |= {
         "duration_s": phase.duration_s if phase else None,
         "node_seconds": result.node_seconds,
         "gpu_seconds": result.gpu_seconds,
@@ -191,6 +193,7 @@ def _row(result: Result, phase: PhaseResult | None, keys: list[str], metrics: li
         "point_digest": result.point_digest,
         "deployment_digest": result.deployment_digest,
     }
+    return row
 
 
 def cell(value: Any) -> Any:

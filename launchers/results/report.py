@@ -88,14 +88,15 @@ def report_html(
     from compiler.emit import render
 
     found = table_rows(results)
+    with_accuracy = has_accuracy(found)
     statuses: Counter[str] = Counter(result.verdict.status for result in results)
     return render(
         TEMPLATE,
         command=shlex.join(["python", "run.py", *arguments]),
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         counts=[(status, statuses[status]) for status in SEVERITY if statuses[status]],
-        columns=[*COLUMNS, *(["accuracy"] if has_accuracy(found) else [])],
-        lines=[_line(row, has_accuracy(found), best) for row in found],
+        columns=[*COLUMNS, *(["accuracy"] if with_accuracy else [])],
+        lines=[_line(row, with_accuracy, best) for row in found],
         spread_columns=list(SPREAD_METRICS),
         spreads=spreads,
         charts=charts(found),
