@@ -89,7 +89,10 @@ class Turns:
         """Starts work on a group where there is room and nobody else works on it."""
         if not self._has_room(entry.group.deployment) or not entry.lock.take():
             return False
-        self._display.forget(entry.view)
+        if entry.attached:
+            # What the other one said at last.
+            entry.follower.look(entry.view)
+            self._display.forget(entry.view)
         self._running[asyncio.ensure_future(self._turn(entry))] = entry
         return True
 
