@@ -19,8 +19,10 @@ from typing import Any
 from compiler.errors import Problem, one_line
 from compiler.plan import Plan
 from launchers.atomic import StoreError
-from launchers.litter import Found, Item, Left, Wanted, deployments, holder_of, lock_of, look, wanted
+from launchers.folders import Found, Item, Left
+from launchers.litter import deployments, holder_of, lock_of, look
 from launchers.lock import Busy, Lock
+from launchers.references import Wanted, wanted
 from launchers.refusal import refuse
 
 OK, FAULT = 0, 1

@@ -12,104 +12,44 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from compiler.digest import short
+from launchers.folders import (
+    DRAFT,
+    FOREIGN,
+    Found,
+    Item,
+    Kind,
+    Left,
+    data_of,
+    draft_or_foreign,
+    entries_of,
+    is_folder,
+    numbered_in,
+    reason_of,
+    size_of,
+)
 from launchers.lock import Lock
+from launchers.references import Wanted
 from launchers.store import RESULT
 
 OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl"})
 """Files of a deployment's folder."""
-SWEEP = "sweep.json"
 _DIGEST_AT_END = re.compile(r".-([0-9a-f]{10})\Z")
-_DRAFT = re.compile(r"\..+?(?:\.(?P<pid>\d+)-[0-9a-f]+)?\.tmp\Z", re.DOTALL)
-BEING_WRITTEN_S = 600
-"""A draft of a process that lives, and is younger than this, is about to become a file."""
-FOREIGN = "is not of servix"
 UNREFERRED = "no sweep refers to it"
-
-Kind = Literal["deployment", "point", "attempt", "start", "draft"]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """Something that may be removed."""
-
-    kind: Kind
-    path: Path
-    why: str
-    size: int
-    """In bytes."""
-    parts: tuple[Path, ...] = ()
-    """What of a folder is ours; the folder goes when nothing else is in it. None: the whole is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Something that is left alone, and why."""
-
-    path: Path
-    why: str
-
-
-@dataclass(slots=True)
-class Found:
-    """Everything that is worth a word."""
-
-    items: list[Item] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to look for."""
-
-    older_than_s: float
-    """Age of failed attempts at points that stay."""
-    valid: bool
-    """Valid results, too."""
-    referred: frozenset[str]
-    """Short digests of the points and deployments of recorded sweeps."""
-    all_known: bool
-    """False when a sweep's record cannot be read: then points and deployments stay."""
-
-
-def wanted(root: Path, older_than_days: float, valid: bool, found: Found) -> Wanted:
-    """What recorded sweeps refer to. Adds to `found` what lies beside them."""
-    referred: set[str] = set()
-    all_known = True
-    for folder in _entries(root / "sweeps", found):
-        if not _is_folder(folder):
-            _draft_or_foreign(folder, found)
-            continue
-        for path in _entries(folder, found):
-            if _DRAFT.match(path.name):
-                _draft_or_foreign(path, found)
-        record = _json(folder / SWEEP)
-        points = record.get("points") if isinstance(record, dict) else None
-        if isinstance(points, list):
-            referred.update(_digests(points))
-        elif record is not None:
-            all_known = False
-            why = "cannot be read, so every point and deployment stays: it may refer to any; move it away"
-            found.left.append(Left(folder / SWEEP, why))
-    return Wanted(older_than_days * 86400, valid, frozenset(referred), all_known)
 
 
 def deployments(root: Path, found: Found) -> Iterator[Path]:
     """Folders of deployments. Adds to `found` what lies beside them."""
-    for path in _entries(root / "store", found):
+    for path in entries_of(root / "store", found):
         if path.name == ".locks":
             continue
-        if _is_folder(path) and _DIGEST_AT_END.search(path.name):
+        if is_folder(path) and _DIGEST_AT_END.search(path.name):
             yield path
         else:
-            _draft_or_foreign(path, found)
+            draft_or_foreign(path, found)
 
 
 def lock_of(folder: Path) -> Path:
@@ -148,8 +88,8 @@ def look(folder: Path, wanted: Wanted, found: Found) -> None:
     gone = {item.path for item in found.items}
     _starts(folder, kept, gone, found)
     for path in own:
-        if _DRAFT.match(path.name):
-            _draft_or_foreign(path, found)
+        if DRAFT.match(path.name):
+            draft_or_foreign(path, found)
 
 
 def _sorted(folder: Path, found: Found) -> tuple[list[Path], list[Path], list[Path]]:
@@ -157,17 +97,17 @@ def _sorted(folder: Path, found: Found) -> tuple[list[Path], list[Path], list[Pa
     own: list[Path] = []
     points: list[Path] = []
     foreign: list[Path] = []
-    for path in _entries(folder, found):
-        if _is_folder(path):
+    for path in entries_of(folder, found):
+        if is_folder(path):
             is_point = _DIGEST_AT_END.search(path.name) and _is_point(path, found)
             (own if path.name == "runs" else points if is_point else foreign).append(path)
         else:
-            (own if path.name in OWN_FILES or _DRAFT.match(path.name) else foreign).append(path)
+            (own if path.name in OWN_FILES or DRAFT.match(path.name) else foreign).append(path)
     return own, points, foreign
 
 
 def _is_point(path: Path, found: Found) -> bool:
-    names = {entry.name for entry in _entries(path, found)}
+    names = {entry.name for entry in entries_of(path, found)}
     return not names or bool(names & {RESULT, "attempts"})
 
 
@@ -175,7 +115,7 @@ def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
     """True for a point that a sweep may refer to, or that holds a result to be kept."""
     if not wanted.all_known or _short(path) in wanted.referred:
         return True
-    results = [path / RESULT, *(attempt / RESULT for attempt in _numbered(path / "attempts", found))]
+    results = [path / RESULT, *(attempt / RESULT for attempt in numbered_in(path / "attempts", found))]
     for result in results:
         try:
             result.lstat()
@@ -183,7 +123,7 @@ def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
         except FileNotFoundError:
             continue
         except OSError as problem:
-            found.left.append(Left(result, _reason(problem)))
+            found.left.append(Left(result, reason_of(problem)))
             return True
         if verdict == "valid" and not wanted.valid:
             return True
@@ -193,9 +133,9 @@ def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
 def _parts_of_point(path: Path, found: Found) -> list[Path]:
     """What of a point's folder is ours: the folder itself, when all of it is."""
     parts: list[Path] = []
-    entries = _entries(path, found)
+    entries = entries_of(path, found)
     for entry in entries:
-        if entry.name == "attempts" and _is_folder(entry):
+        if entry.name == "attempts" and is_folder(entry):
             parts += _parts_of_own(entry, found)
         elif _is_ours(entry):
             parts.append(entry)
@@ -206,36 +146,36 @@ def _parts_of_point(path: Path, found: Found) -> list[Path]:
 
 def _parts_of_own(path: Path, found: Found) -> list[Path]:
     """The same of `attempts` and `runs`, where whatever has no number is not ours. A file is its own part."""
-    if not _is_folder(path):
+    if not is_folder(path):
         return [path]
-    entries, numbered = _entries(path, found), _numbered(path, found)
+    entries, numbered = entries_of(path, found), numbered_in(path, found)
     found.left += [Left(entry, FOREIGN) for entry in entries if entry not in numbered]
     return [path] if len(numbered) == len(entries) else numbered
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in (RESULT, "attempts") or _DRAFT.match(path.name) is not None
+    return path.name in (RESULT, "attempts") or DRAFT.match(path.name) is not None
 
 
 def _attempts(point: Path, wanted: Wanted, found: Found) -> None:
     """Old failed attempts at a point that stays, but for the last one and the one its result is of."""
-    for path in _entries(point, found):
+    for path in entries_of(point, found):
         if not _is_ours(path):
             found.left.append(Left(path, FOREIGN))
-        elif _DRAFT.match(path.name):
-            _draft_or_foreign(path, found)
-    numbered = _numbered(point / "attempts", found)
-    result = _json(point / RESULT)
+        elif DRAFT.match(path.name):
+            draft_or_foreign(path, found)
+    numbered = numbered_in(point / "attempts", found)
+    result = data_of(point / RESULT)
     current = result.get("attempt") if isinstance(result, dict) else None
     for path in numbered:
-        for draft in (entry for entry in _entries(path, found) if _DRAFT.match(entry.name)):
-            _draft_or_foreign(draft, found)
+        for draft in (entry for entry in entries_of(path, found) if DRAFT.match(entry.name)):
+            draft_or_foreign(draft, found)
         if path is numbered[-1] or path.name == str(current):
             continue
         try:
             age_s, verdict = _age_s(path), _verdict(path / RESULT)
         except OSError as problem:
-            found.left.append(Left(path, _reason(problem)))
+            found.left.append(Left(path, reason_of(problem)))
             continue
         if verdict != "valid" and age_s > wanted.older_than_s:
             what = f"{verdict or 'never finished'}, {age_s / 86400:.0f} days old"
@@ -246,83 +186,20 @@ def _starts(folder: Path, points: list[Path], gone: set[Path], found: Found) -> 
     """Starts of the stack on which no attempt that stays was measured."""
     used: set[Path] = set()
     for point in points:
-        for attempt in _numbered(point / "attempts", Found()):
+        for attempt in numbered_in(point / "attempts", Found()):
             if attempt not in gone:
                 try:
                     link = attempt / "deployment"
                     used.add(Path(os.path.normpath(link.parent / link.readlink())))
                 except OSError:
                     continue
-    for path in _numbered(folder / "runs", found):
+    for path in numbered_in(folder / "runs", found):
         if Path(os.path.normpath(path)) not in used and path.resolve() not in used:
             found.items.append(_item("start", path, "no attempt was measured on it"))
 
 
-def _draft_or_foreign(path: Path, found: Found) -> None:
-    match = _DRAFT.match(path.name)
-    try:
-        state = path.lstat()
-    except OSError:
-        return
-    if match is None or not stat.S_ISREG(state.st_mode):
-        found.left.append(Left(path, FOREIGN))
-    elif not (time.time() - state.st_mtime < BEING_WRITTEN_S and _lives(match["pid"])):
-        found.items.append(Item("draft", path, "was never finished", state.st_size))
-
-
-def _lives(pid: str | None) -> bool:
-    try:
-        os.kill(int(pid or "x"), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _item(kind: Kind, path: Path, why: str, parts: tuple[Path, ...] = ()) -> Item:
     return Item(kind, path, why, sum(map(size_of, parts or (path,))), parts)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder, as far as they can be seen."""
-    try:
-        total = 0 if _is_folder(path) else path.lstat().st_size
-    except OSError:
-        return 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += Path(folder, name).lstat().st_size
-            except OSError:
-                continue
-    return total
-
-
-def _entries(folder: Path, found: Found) -> list[Path]:
-    """What is in a folder, by name; nothing where it is not there, and told where it cannot be read."""
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as problem:
-        left = Left(folder, _reason(problem))
-        if left not in found.left:
-            found.left.append(left)
-        return []
-
-
-def _numbered(folder: Path, found: Found) -> list[Path]:
-    """Folders that are called by a number, in the order of the numbers."""
-    entries = [path for path in _entries(folder, found) if path.name.isdecimal() and _is_folder(path)]
-    return sorted(entries, key=lambda path: int(path.name))
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _age_s(attempt: Path) -> float:
@@ -346,28 +223,5 @@ def _verdict(path: Path) -> str | None:
     return status if isinstance(status, str) else "unreadable"
 
 
-def _json(path: Path) -> Any:
-    """A file's data; null when there is no such file, and "unreadable" when it cannot be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError):
-        return "unreadable"
-
-
-def _digests(points: list[Any]) -> Iterator[str]:
-    for point in points:
-        for key in ("digest", "deployment"):
-            value = point.get(key) if isinstance(point, dict) else None
-            if isinstance(value, str):
-                yield short(value)
-
-
 def _short(folder: Path) -> str:
     return folder.name.rpartition("-")[2]
-
-
-def _reason(problem: OSError) -> str:
-    reason = (problem.strerror or str(problem)).lower()
-    return f"{reason}; make it readable, or remove it yourself"
