@@ -115,7 +115,10 @@ def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
     """True for a point that a sweep may refer to, or that holds a result to be kept."""
     if not wanted.all_known or _short(path) in wanted.referred:
         return True
-    results = [path / RESULT, *(attempt / RESULT for attempt in numbered_in(path / "attempts", found))]
+    attempts = _attempts_of(path, found)
+    if attempts is None:
+        return True
+    results = [path / RESULT, *(attempt / RESULT for attempt in attempts)]
     for result in results:
         try:
             result.lstat()
@@ -128,6 +131,14 @@ def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
         if verdict == "valid" and not wanted.valid:
             return True
     return False
+
+
+def _attempts_of(point: Path, found: Found) -> list[Path] | None:
+    """Null, and told, where they cannot be listed: they may be valid, and measured on any start."""
+    here = Found()
+    attempts = numbered_in(point / "attempts", here)
+    found.left += [left for left in here.left if left not in found.left]
+    return None if here.left else attempts
 
 
 def _parts_of_point(path: Path, found: Found) -> list[Path]:
@@ -186,7 +197,10 @@ def _starts(folder: Path, points: list[Path], gone: set[Path], found: Found) -> 
     """Starts of the stack on which no attempt that stays was measured."""
     used: set[Path] = set()
     for point in points:
-        for attempt in numbered_in(point / "attempts", Found()):
+        attempts = _attempts_of(point, found)
+        if attempts is None:
+            return
+        for attempt in attempts:
             if attempt not in gone:
                 try:
                     link = attempt / "deployment"

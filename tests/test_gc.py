@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,78 @@ def test_a_record_that_cannot_be_read_keeps_what_it_may_refer_to(store: Store) -
     record.write_text("{")
     assert found(store, yes=True) == []
     assert "it may refer to any" in left(store)[str(record.relative_to(store.root))]
+
+
+NO_RECORD = {
+    "null": "null",
+    "list": "[]",
+    "no-points": "{}",
+    "points": '{"points": [1]}',
+    "digest": '{"points": [{"digest": "v1-a", "deployment": 2}]}',
+}
+
+
+@pytest.mark.parametrize("text", NO_RECORD.values(), ids=NO_RECORD)
+def test_what_is_no_record_keeps_what_it_may_refer_to(text: str, store: Store) -> None:
+    written(store, *SWEEP, verdict=KILLED, recorded=True)
+    (record,) = store.root.glob("sweeps/*/sweep.json")
+    record.write_text(text)
+    assert found(store, yes=True) == []
+    assert "it may refer to any" in left(store)[str(record.relative_to(store.root))]
+
+
+def as_file(sweeps: Path) -> None:
+    shutil.rmtree(sweeps)
+    sweeps.write_text("x")
+
+
+def as_dead_link(path: Path) -> None:
+    path.rename(path.with_name("away"))
+    path.symlink_to("/nowhere/at/all")
+    shutil.rmtree(path.with_name("away"))
+
+
+def inside(change: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda sweeps: change(next(sweeps.iterdir()))
+
+
+def as_record_folder(sweep: Path) -> None:
+    (sweep / "sweep.json").unlink()
+    (sweep / "sweep.json").mkdir()
+
+
+UNREADABLE = {
+    "file": as_file,
+    "link-to-nothing": as_dead_link,
+    "sweep-is-a-link-to-nothing": inside(as_dead_link),
+    "record-is-a-folder": inside(as_record_folder),
+}
+
+
+@pytest.mark.parametrize("change", UNREADABLE.values(), ids=UNREADABLE)
+def test_sweeps_that_cannot_be_read_keep_everything(change: Callable[[Path], None], store: Store) -> None:
+    written(store, *SWEEP, verdict=KILLED, recorded=True)
+    change(store.root / "sweeps")
+    assert found(store, yes=True) == []
+    assert any("every point and deployment stays" in why for why in left(store).values())
+
+
+def test_a_sweep_behind_a_link_is_read(store: Store, tmp_path: Path) -> None:
+    written(store, *SWEEP, verdict=KILLED, recorded=True)
+    shutil.move(store.root / "sweeps", tmp_path / "sweeps")
+    (store.root / "sweeps").mkdir()
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    (store.root / "sweeps" / sweep.name).symlink_to(sweep)
+    assert found(store, yes=True) == []
+
+
+def test_attempts_that_cannot_be_listed_keep_their_point_and_its_starts(store: Store) -> None:
+    _, (folder,) = written(store, verdict=KILLED)
+    (folder.parent / "runs" / "1").mkdir(parents=True)
+    shutil.rmtree(folder / "attempts")
+    (folder / "attempts").write_text("x")
+    assert found(store, yes=True) == []
+    assert below(store, folder / "attempts") in {path.removeprefix("store/") for path in left(store)}
 
 
 @pytest.mark.parametrize(
