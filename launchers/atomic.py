@@ -9,12 +9,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from launchers.refusal import Trouble
+
+DRAFT = re.compile(r"\..+\.(?P<pid>\d{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)
+"""Names of what `write_atomically` has begun and not finished; to be matched in full."""
 
 _HINTS: Mapping[int, str] = {
     errno.ENOSPC: "free some space, or choose another folder with output_dir=...",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-DRAFT = re.compile(r"\..+?(?:\.(?P<pid>\d+)-[0-9a-f]+)?\.tmp\Z", re.DOTALL)
+from launchers.atomic import DRAFT
+
 BEING_WRITTEN_S = 600
 """A draft of a process that lives, and is younger than this, is about to become a file."""
 FOREIGN = "is not of servix"
@@ -53,25 +53,30 @@ class Found:
 
 
 def draft_or_foreign(path: Path, found: Found) -> None:
-    match = DRAFT.match(path.name)
+    match = DRAFT.fullmatch(path.name)
     try:
         state = path.lstat()
     except OSError:
         return
     if match is None or not stat.S_ISREG(state.st_mode):
         found.left.append(Left(path, FOREIGN))
-    elif not (time.time() - state.st_mtime < BEING_WRITTEN_S and _lives(match["pid"])):
+    elif not (time.time() - state.st_mtime < BEING_WRITTEN_S and _lives(int(match["pid"]))):
         found.items.append(Item("draft", path, "was never finished", state.st_size))
 
 
-def _lives(pid: str | None) -> bool:
+def _lives(pid: int) -> bool:
     try:
-        os.kill(int(pid or "x"), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
+        os.kill(pid, 0)
+    except (OverflowError, ProcessLookupError):
         return False
     except OSError:
         return True
     return True
+
+
+def is_draft(path: Path) -> bool:
+    """True for what is called like a file of ours that was being written."""
+    return DRAFT.fullmatch(path.name) is not None
 
 
 def size_of(path: Path) -> int:

@@ -11,8 +11,9 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def clean(root: Path, older_than_days: float, valid: bool, yes: bool) -> Cleaned
     """What there is to remove below an `output_dir`; with `yes`, it is removed."""
     found = Found()
     cleaned = Cleaned(found)
-    what = wanted(root, older_than_days, valid, found)
+    read = partial(wanted, root, older_than_days, valid)
+    what = read(found)
     folders = list(deployments(root, found))
     if yes:
         for item in found.items:
@@ -78,19 +80,21 @@ def clean(root: Path, older_than_days: float, valid: bool, yes: bool) -> Cleaned
         if here.items and (who := holder_of(folder)) is not None:
             here = Found([], [*here.left, Left(folder, f"{who}, so nothing of it is removed")])
         if yes and here.items:
-            here = _clean_deployment(folder, what, cleaned)
+            here = _clean_deployment(folder, read, cleaned)
         found.items += here.items
         found.left += [left for left in here.left if left not in found.left]
     return cleaned
 
 
-def _clean_deployment(folder: Path, what: Wanted, cleaned: Cleaned) -> Found:
+def _clean_deployment(folder: Path, read: Callable[[Found], Wanted], cleaned: Cleaned) -> Found:
     """Removes with the deployment's lock held, so that no session starts meanwhile."""
-    here = Found()
+    here, beside = Found(), Found()
     try:
         # A point of no digest: the lock keeps sessions away, and shows no point as running.
         with Lock(lock_of(folder), {"points": ["gc"], "deployment": folder.name}):
-            look(folder, what, here)
+            # Whoever worked on it until now may have recorded what came of it.
+            look(folder, read(beside), here)
+            here.left += beside.left
             for item in here.items:
                 _remove(item, cleaned)
     except Busy as busy:

@@ -3,21 +3,20 @@
 Takes an `output_dir`; gives what may be removed, and what is left alone and why. `gc` shows and removes it.
 Never does: removing; following links; calling anything litter that it does not know as our own.
 
-A file or folder is known by its name and its place: a folder that ends in a short digest, `runs/<n>`,
-`attempts/<n>`, and the files named in OWN_FILES. Whatever else there is belongs to somebody else.
+A folder of a deployment or a point ends in a short digest, and what is in it was written for that digest. In it,
+files and folders are known by their names: `runs/<n>`, `attempts/<n>`, results, and those in OWN_FILES. Whatever
+else there is belongs to somebody else.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from launchers.folders import (
-    DRAFT,
     FOREIGN,
     Found,
     Item,
@@ -26,18 +25,17 @@ from launchers.folders import (
     data_of,
     draft_or_foreign,
     entries_of,
+    is_draft,
     is_folder,
     numbered_in,
     reason_of,
     size_of,
 )
 from launchers.lock import Lock
+from launchers.ours import DIGEST_AT_END, OWN_FILES, is_deployment, is_point, short_of, target_of
 from launchers.references import Wanted
 from launchers.store import RESULT
 
-OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl"})
-"""Files of a deployment's folder."""
-_DIGEST_AT_END = re.compile(r".-([0-9a-f]{10})\Z")
 UNREFERRED = "no sweep refers to it"
 
 
@@ -46,7 +44,7 @@ def deployments(root: Path, found: Found) -> Iterator[Path]:
     for path in entries_of(root / "store", found):
         if path.name == ".locks":
             continue
-        if is_folder(path) and _DIGEST_AT_END.search(path.name):
+        if is_folder(path) and DIGEST_AT_END.search(path.name):
             yield path
         else:
             draft_or_foreign(path, found)
@@ -54,7 +52,7 @@ def deployments(root: Path, found: Found) -> Iterator[Path]:
 
 def lock_of(folder: Path) -> Path:
     """The lock of a deployment's folder."""
-    return folder.parent / ".locks" / _short(folder)
+    return folder.parent / ".locks" / short_of(folder)
 
 
 def holder_of(folder: Path) -> str | None:
@@ -68,12 +66,12 @@ def holder_of(folder: Path) -> str | None:
 def look(folder: Path, wanted: Wanted, found: Found) -> None:
     """Adds what of one deployment's folder may be removed, and what is left."""
     own, points, foreign = _sorted(folder, found)
-    if not own and not points and foreign:
+    if not is_deployment(folder, points):
         found.left.append(Left(folder, FOREIGN))
         return
     found.left += [Left(path, FOREIGN) for path in foreign]
     kept = [path for path in points if _is_kept(path, wanted, found)]
-    if wanted.all_known and not kept and _short(folder) not in wanted.referred:
+    if wanted.all_known and not kept and short_of(folder) not in wanted.referred:
         parts = [part for path in own for part in _parts_of_own(path, found)]
         parts += [part for path in points for part in _parts_of_point(path, found)]
         whole = not foreign and parts == [*own, *points]
@@ -88,7 +86,7 @@ def look(folder: Path, wanted: Wanted, found: Found) -> None:
     gone = {item.path for item in found.items}
     _starts(folder, kept, gone, found)
     for path in own:
-        if DRAFT.match(path.name):
+        if is_draft(path):
             draft_or_foreign(path, found)
 
 
@@ -99,21 +97,16 @@ def _sorted(folder: Path, found: Found) -> tuple[list[Path], list[Path], list[Pa
     foreign: list[Path] = []
     for path in entries_of(folder, found):
         if is_folder(path):
-            is_point = _DIGEST_AT_END.search(path.name) and _is_point(path, found)
-            (own if path.name == "runs" else points if is_point else foreign).append(path)
+            known = DIGEST_AT_END.search(path.name) and is_point(path)
+            (own if path.name == "runs" else points if known else foreign).append(path)
         else:
-            (own if path.name in OWN_FILES or DRAFT.match(path.name) else foreign).append(path)
+            (own if path.name in OWN_FILES or is_draft(path) else foreign).append(path)
     return own, points, foreign
-
-
-def _is_point(path: Path, found: Found) -> bool:
-    names = {entry.name for entry in entries_of(path, found)}
-    return not names or bool(names & {RESULT, "attempts"})
 
 
 def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
     """True for a point that a sweep may refer to, or that holds a result to be kept."""
-    if not wanted.all_known or _short(path) in wanted.referred:
+    if not wanted.all_known or short_of(path) in wanted.referred:
         return True
     attempts = _attempts_of(path, found)
     if attempts is None:
@@ -165,7 +158,7 @@ def _parts_of_own(path: Path, found: Found) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in (RESULT, "attempts") or DRAFT.match(path.name) is not None
+    return path.name in (RESULT, "attempts") or is_draft(path)
 
 
 def _attempts(point: Path, wanted: Wanted, found: Found) -> None:
@@ -173,13 +166,13 @@ def _attempts(point: Path, wanted: Wanted, found: Found) -> None:
     for path in entries_of(point, found):
         if not _is_ours(path):
             found.left.append(Left(path, FOREIGN))
-        elif DRAFT.match(path.name):
+        elif is_draft(path):
             draft_or_foreign(path, found)
     numbered = numbered_in(point / "attempts", found)
     result = data_of(point / RESULT)
     current = result.get("attempt") if isinstance(result, dict) else None
     for path in numbered:
-        for draft in (entry for entry in entries_of(path, found) if DRAFT.match(entry.name)):
+        for draft in (entry for entry in entries_of(path, found) if is_draft(entry)):
             draft_or_foreign(draft, found)
         if path is numbered[-1] or path.name == str(current):
             continue
@@ -202,11 +195,7 @@ def _starts(folder: Path, points: list[Path], gone: set[Path], found: Found) -> 
             return
         for attempt in attempts:
             if attempt not in gone:
-                try:
-                    link = attempt / "deployment"
-                    used.add(Path(os.path.normpath(link.parent / link.readlink())))
-                except OSError:
-                    continue
+                used.add(Path(os.path.normpath(attempt / target_of(attempt))))
     for path in numbered_in(folder / "runs", found):
         if Path(os.path.normpath(path)) not in used and path.resolve() not in used:
             found.items.append(_item("start", path, "no attempt was measured on it"))
@@ -235,7 +224,3 @@ def _verdict(path: Path) -> str | None:
     verdict = data.get("verdict") if isinstance(data, dict) else None
     status = verdict.get("status") if isinstance(verdict, dict) else None
     return status if isinstance(status, str) else "unreadable"
-
-
-def _short(folder: Path) -> str:
-    return folder.name.rpartition("-")[2]

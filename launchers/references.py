@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from compiler.digest import short
-from launchers.folders import DRAFT, Found, Left, draft_or_foreign, entries_of, is_folder
+from launchers.folders import Found, Left, draft_or_foreign, entries_of, is_draft, is_folder
 
 SWEEP = "sweep.json"
 KEPT = "cannot be read, so every point and deployment stays: it may refer to any"
@@ -63,19 +64,26 @@ def _tell_beside(folder: Path, found: Found) -> None:
         draft_or_foreign(folder, found)
         return
     for path in entries_of(folder, found):
-        if DRAFT.match(path.name):
+        if is_draft(path):
             draft_or_foreign(path, found)
 
 
 def _referred(path: Path) -> frozenset[str] | None:
     """Short digests in a sweep's record; none where there is no record, null where it cannot be read in full."""
     try:
-        return frozenset(_digests(json.loads(path.read_bytes())))
+        state = path.stat()
+        return _recorded(path, (state.st_ino, state.st_size, state.st_mtime_ns))
     except (FileNotFoundError, NotADirectoryError):
         # A link to where nothing is mounted now is a record all the same.
         return None if _leads_nowhere(path) or _leads_nowhere(path.parent) else frozenset()
     except (OSError, ValueError, RecursionError):
         return None
+
+
+@cache
+def _recorded(path: Path, _: tuple[int, int, int]) -> frozenset[str]:
+    """Kept while the file is the same one: it is asked for again before anything is removed from a deployment."""
+    return frozenset(_digests(json.loads(path.read_bytes())))
 
 
 def _digests(record: Any) -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ from results_data import stored
 
 from compiler.emit import emit
 from compiler.plan import Plan
+from launchers import gc
 from launchers.ending import Telling
+from launchers.folders import Found
 from launchers.gc import clean
+from launchers.litter import deployments
 from launchers.report import report
 from launchers.results import Verdict
 from launchers.store import RESULT, Store
@@ -136,11 +139,11 @@ def test_drafts_go_unless_somebody_writes_them(store: Store) -> None:
     (sweep,) = (store.root / "sweeps").iterdir()
     dead = 2**22 + 1
     for parent in (folder, folder.parent, folder / "attempts" / "1", sweep):
-        (parent / f".{RESULT}.{dead}-0a1b.tmp").write_text("{")
-    (folder / f".{RESULT}.{os.getpid()}-0a1b.tmp").write_text("{")
+        (parent / f".{RESULT}.{dead}-0a1b2c3d.tmp").write_text("{")
+    (folder / f".{RESULT}.{os.getpid()}-0a1b2c3d.tmp").write_text("{")
     cleaned = clean(store.root, 14, False, True)
     assert [item.kind for item in cleaned.removed] == ["draft"] * 4
-    assert [path.name for path in store.root.rglob("*.tmp")] == [f".{RESULT}.{os.getpid()}-0a1b.tmp"]
+    assert [path.name for path in store.root.rglob("*.tmp")] == [f".{RESULT}.{os.getpid()}-0a1b2c3d.tmp"]
 
 
 def test_what_a_session_works_on_is_told_and_stays(store: Store) -> None:
@@ -172,6 +175,65 @@ def test_what_is_not_ours_stays_and_is_told(store: Store, tmp_path: Path) -> Non
     outside = ["store", "notes.txt", "backup-0123456789", "file", deployment.name, "linked-0123456789"]
     assert kept == sorted([*outside, "notes.txt", *inside])
     assert (mine / "precious").exists()
+
+
+FOREIGN = (
+    "store/.mine.tmp",
+    "store/.mine.123-abc.tmp",
+    "store/notes-2026112119/today.txt",
+    "store/backup-abcdefabcd/runs/1/precious",
+    "store/backup-abcdefabcd/plan.json",
+    "store/backup-abcdefabcd/point-0123456789/result.json",
+    "store/backup-abcdefabcd/point-0123456789/attempts/1/log",
+    "sweeps/.notes.tmp",
+)
+
+
+def test_names_like_ours_do_not_make_it_ours(store: Store) -> None:
+    _, (folder, _) = written(store, *SWEEP, verdict=KILLED)
+    inside = f"{folder.parent.relative_to(store.root)}/backup-0123456789/attempts/1/precious"
+    for name in (*FOREIGN, inside):
+        path = store.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"digest": "v1-0123456789", "point_digest": 3}')
+    for name in ("store/empty-0123456789", f"{folder.parent.relative_to(store.root)}/empty-0123456789"):
+        (store.root / name).mkdir()
+    assert found(store, yes=True) == [("deployment", below(store, folder.parent))]
+    assert not folder.exists()
+    assert [name for name in (*FOREIGN, inside) if not (store.root / name).exists()] == []
+    assert (store.root / "store" / "empty-0123456789").exists()
+    assert (folder.parent / "empty-0123456789").exists()
+
+
+def test_a_deployment_is_known_without_its_plan(store: Store) -> None:
+    _, (folder,) = written(store, verdict=KILLED)
+    (folder.parent / "plan.json").write_text("{")
+    (folder / RESULT).write_text("{")
+    assert found(store, yes=True) == [("deployment", below(store, folder.parent))]
+    assert not folder.parent.exists()
+
+
+def test_an_attempt_that_was_only_begun_is_known(store: Store) -> None:
+    plan, (folder,) = written(store, verdict=KILLED)
+    shutil.rmtree(folder)
+    attempt = store.new_attempt(plan.deployments[0], plan.points[0]).folder
+    (attempt / "deployment").symlink_to("../../../runs/1")
+    assert found(store, yes=True) == [("deployment", below(store, folder.parent))]
+    assert not folder.parent.exists()
+
+
+def test_a_sweep_that_is_recorded_meanwhile_keeps_its_points(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folders = written(store, *SWEEP, verdict=KILLED)
+
+    def listed(root: Path, beside: Found) -> Iterator[Path]:
+        yield from deployments(root, beside)
+        report(plan, store.root, Telling("text", []))
+
+    monkeypatch.setattr(gc, "deployments", listed)
+    assert found(store, yes=True) == []
+    assert all(folder.exists() for folder in folders)
 
 
 def test_a_record_that_cannot_be_read_keeps_what_it_may_refer_to(store: Store) -> None:

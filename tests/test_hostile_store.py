@@ -130,7 +130,7 @@ GARBAGE = {
     "{folder}/zzzz-{point}/attempts/x": b"",
     "{measured}/attempts/9": b"no folder",
     "{measured}/attempts/nine/result.json": b"",
-    "{measured}/.result.json.1-abc.tmp": b'{"schema"',
+    "{measured}/.result.json.1-0a1b2c3d.tmp": b'{"schema"',
     "sweeps/x/sweep.json": b"\x00",
 }
 
