@@ -105,6 +105,9 @@ def measure(
             measured |= system.realise(groups, store, partial(_write_files, plan, store), wishes)
         except KeyboardInterrupt:
             interrupted = True
+    for key, point in distinct.items():
+        if before[key].note:
+            store.mend(plan.deployment(str(point.deployment)), point)
     seen = [
         Seen(point, before[key], reused=True)
         if key in done
@@ -217,10 +220,11 @@ def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
 
 
 def _tell_lost(points: Mapping[str | None, Point], before: Mapping[str | None, Standing]) -> None:
-    """Measurements that were begun and of which nothing can be read."""
+    """Measurements that were begun and of which nothing, or not all, can be read."""
     for key, standing in before.items():
-        if standing.status == "failed" and standing.result is None:
-            print(f"servix: {points[key].name}: {'; '.join(standing.reasons)}", file=sys.stderr)
+        lost = standing.reasons if standing.status == "failed" and standing.result is None else ()
+        if lost or standing.note:
+            print(f"servix: {points[key].name}: {'; '.join(lost) or standing.note}", file=sys.stderr)
 
 
 def _count(number: int, noun: str) -> str:

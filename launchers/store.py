@@ -16,25 +16,32 @@ under another name.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import from_json
 
 from compiler.digest import short
 from compiler.plan import Deployment, Point, Status
 from launchers.atomic import StoreError, as_json, guarded, write_atomically
 from launchers.lock import Busy, Lock
-from launchers.results.result import Result, ResultError, Verdict
+from launchers.results.result import Result
+from launchers.standing import (
+    RESULT,
+    Standing,
+    attempt_numbers,
+    last_result,
+    read_result,
+    recorded,
+    standing_of,
+)
 
 __all__ = [
+    "RESULT",
     "Attempt",
     "Busy",
     "Lock",
@@ -49,13 +56,11 @@ __all__ = [
     "write_atomically",
 ]
 
-RESULT = "result.json"
 SWEEP = "SERVIX_SWEEP"
 """Environment variable that names the folder of a command which was left to a process of its own."""
 LONGEST_SLUG = 64
 NEEDED_BYTES = 2**20
 """What has to fit on the disk before anything is started: about what one small measurement leaves behind."""
-_STATUS_OF: Mapping[str, Status] = {"valid": "done", "invalid": "invalid", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +70,6 @@ class Attempt:
     number: int
     """Counts from 1."""
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the store knows about a point."""
-
-    status: Status
-    reasons: tuple[str, ...] = ()
-    """Why it is failed or invalid."""
-    result: Result | None = None
-    """The last result that can be read, whatever its verdict."""
 
 
 class Store:
@@ -123,7 +117,7 @@ class Store:
         parent = self.point_dir(deployment, point) / "attempts"
         with guarded(parent):
             parent.mkdir(parents=True, exist_ok=True)
-            number = max(_attempts(parent), default=0)
+            number = max(attempt_numbers(parent), default=0)
             while True:
                 number += 1
                 folder = parent / str(number)
@@ -143,9 +137,25 @@ class Store:
         folder = self.point_dir(deployment, point)
         text = as_json(result.to_json())
         write_atomically(folder / "attempts" / str(result.attempt) / RESULT, text)
-        if final and (result.verdict.valid or self.look(deployment, point).status != "done"):
+        standing = self.recorded(deployment, point)
+        if final and (result.verdict.valid or standing.status != "done"):
             write_atomically(folder / RESULT, text)
+        elif standing.note and standing.result is not None:
+            write_atomically(folder / RESULT, as_json(standing.result.to_json()))
         return folder / RESULT
+
+    def mend(self, deployment: Deployment, point: Point) -> None:
+        """Writes a lost `result.json` again, from the attempt that counts; not while somebody works there."""
+        lock = self.lock(deployment, (point,))
+        # The point is done all the same: a store that may only be read is no trouble.
+        with contextlib.suppress(StoreError):
+            try:
+                standing = self.recorded(deployment, point) if lock.take() else Standing("new")
+                if standing.note and standing.result is not None:
+                    folder = self.point_dir(deployment, point)
+                    write_atomically(folder / RESULT, as_json(standing.result.to_json()))
+            finally:
+                lock.__exit__()
 
     def result(self, deployment: Deployment, point: Point) -> Result | None:
         """The last result of a point, valid or not; null when there is none that can be read."""
@@ -156,7 +166,9 @@ class Store:
         return self.look(deployment, point).status
 
     def look(self, deployment: Deployment, point: Point) -> Standing:
-        """Status, reasons and last result of a point. A cut or foreign file is `failed`, never done.
+        """Status, reasons and last result of a point. A cut or foreign file is never done.
+
+        Where the point's own is lost, the newest valid attempt counts, and `note` says so.
 
         The result carries the name and the overrides of `point`: it may have been measured under another name.
         """
@@ -167,7 +179,7 @@ class Store:
 
     def recorded(self, deployment: Deployment, point: Point) -> Standing:
         """The same without asking who works on it: never `running`."""
-        return _standing(self.point_dir(deployment, point), point)
+        return recorded(self.point_dir(deployment, point), point)
 
     def holder(self, deployment: Deployment) -> dict[str, Any] | None:
         """Who works on the deployment now (`pid`, `host`, `points`, ...); null when nobody does."""
@@ -176,7 +188,7 @@ class Store:
     def attempts(self, deployment: Deployment, point: Point) -> int:
         """How many attempts at a point there were, as far as they are still there."""
         try:
-            return sum(1 for _ in _attempts(self.point_dir(deployment, point) / "attempts"))
+            return len(attempt_numbers(self.point_dir(deployment, point) / "attempts"))
         except OSError:
             return 0
 
@@ -208,8 +220,11 @@ class Store:
 
     def results(self) -> list[Result]:
         """The last result of every point of every deployment, oldest first; unreadable ones are left out."""
-        found = [read_result(path) for path in self.root.glob(f"store/*/*/{RESULT}")]
-        return sorted((r for r in found if isinstance(r, Result)), key=lambda r: (r.started_at, r.point_name))
+        folders = {
+            path.parent for name in (RESULT, "attempts") for path in self.root.glob(f"store/*/*/{name}")
+        }
+        found = [last_result(folder) for folder in folders]
+        return sorted((r for r in found if r is not None), key=lambda r: (r.started_at, r.point_name))
 
     def lock_path(self, deployment: Deployment) -> Path:
         """The file that is locked while a session works on the deployment."""
@@ -258,46 +273,3 @@ def _digest(point: Point) -> str:
     if point.digest is None:
         raise ValueError(f"point {point.name!r} has problems and no digest")
     return point.digest
-
-
-def _attempts(parent: Path) -> Iterator[int]:
-    return (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
-
-
-def read_result(path: Path) -> Result | str | None:
-    """The result in a file, why it cannot be read, or null when there is none."""
-    try:
-        return Result.from_json(_parsed(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    # RecursionError: garbage may be nested deeper than the parser goes.
-    except (OSError, ValueError, ResultError, RecursionError) as error:
-        return f"{path.name} cannot be read ({error}); the point is measured again"
-
-
-def _parsed(data: bytes) -> Any:
-    """JSON, twice as fast as the standard library reads it. Raises ValueError or RecursionError."""
-    try:
-        return from_json(data)
-    except ValueError:
-        # What both refuse is told in the standard library's words; half a surrogate pair only one refuses.
-        return json.loads(data)
-
-
-def _standing(folder: Path, point: Point) -> Standing:
-    found = read_result(folder / RESULT)
-    if isinstance(found, str):
-        return Standing("failed", (found,))
-    if found is None:
-        number = max(_attempts(folder / "attempts"), default=0) if (folder / "attempts").is_dir() else 0
-        reason = f"attempt {number} was started and never finished: servix was interrupted or killed"
-        return Standing("failed", (reason,)) if number else Standing("new")
-    if found.point_digest != point.digest:
-        return Standing("failed", (f"{RESULT} is of another point ({found.point_digest})",))
-    return standing_of(replace(found, point_name=point.name, overrides=point.overrides))
-
-
-def standing_of(result: Result) -> Standing:
-    """What a point is when this is its last result."""
-    verdict: Verdict = result.verdict
-    return Standing(_STATUS_OF[verdict.status], verdict.reasons, result)

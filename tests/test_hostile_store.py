@@ -159,7 +159,7 @@ def test_garbage_in_the_store_is_left_alone(tmp_path: Path, start: Start) -> Non
     nothing_left(command)
 
 
-def test_a_result_cut_in_half_is_told_and_that_point_alone_measured_again(
+def test_a_result_cut_in_half_is_told_and_read_from_its_attempt_or_measured_again(
     tmp_path: Path, start: Start
 ) -> None:
     sweep = Sweep(tmp_path, start)
@@ -170,9 +170,18 @@ def test_a_result_cut_in_half_is_told_and_that_point_alone_measured_again(
     path.write_text(text[: len(text) // 2])
     code, out, err = sweep.begin().ended()
     assert (code, out.count(" valid ")) == (0, 2), err
+    assert f"{SECOND}: result.json cannot be read" in err
+    assert "attempt 1 is valid and counts" in err
+    assert command.attempts() == VALID
+    assert path.read_text() == text
+
+    path.write_text(text[: len(text) // 2])
+    (path.parent / "attempts" / "1" / "result.json").unlink()
+    code, out, err = sweep.begin().ended()
+    assert (code, out.count(" valid ")) == (0, 2), err
     assert "result.json cannot be read" in err
-    assert SECOND in err
-    assert command.attempts() == [*VALID, (SECOND, 2, "valid")]
+    assert "measured again" in err
+    assert command.attempts() == [VALID[0], (SECOND, 1, "none"), (SECOND, 2, "valid")]
 
 
 def test_a_clock_that_jumps_changes_no_duration_and_loses_nothing(tmp_path: Path, start: Start) -> None:

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,13 @@ def written(store: Store, *reasons: str, status: str = "valid", **fields: object
     attempt = store.new_attempt(DEPLOYMENT, POINT)
     verdict = Verdict(status, reasons)  # type: ignore[arg-type]
     return store.write_result(DEPLOYMENT, POINT, result(verdict=verdict, attempt=attempt.number, **fields))
+
+
+def alone(path: Path) -> Path:
+    """A point's result of which no attempt keeps a copy."""
+    for own in path.parent.glob(f"attempts/*/{RESULT}"):
+        own.unlink()
+    return path
 
 
 def test_nothing_is_created_by_looking(store: Store) -> None:
@@ -93,7 +100,7 @@ def test_the_same_point_is_found_under_another_name(store: Store) -> None:
 
 
 def test_a_result_of_another_point_is_not_done(store: Store) -> None:
-    path = written(store)
+    path = alone(written(store))
     path.write_text(as_json(result(point_digest=digest("b")).to_json()))
     standing = store.look(DEPLOYMENT, POINT)
     assert standing.status == "failed"
@@ -103,7 +110,7 @@ def test_a_result_of_another_point_is_not_done(store: Store) -> None:
 
 
 def test_a_result_cut_at_any_byte_is_never_done(store: Store) -> None:
-    path = written(store)
+    path = alone(written(store))
     whole = path.read_bytes()
     # Without its last byte, a line break, the file is still whole.
     for size in range(len(whole) - 1):
@@ -132,7 +139,7 @@ def test_a_result_cut_at_any_byte_is_never_done(store: Store) -> None:
     ids=["empty", "zeros", "binary", "deep", "null", "list", "text", "schema", "keys", "verdict-only"],
 )
 def test_garbage_is_not_done_and_no_traceback(store: Store, text: bytes) -> None:
-    path = written(store)
+    path = alone(written(store))
     path.write_bytes(text)
     standing = store.look(DEPLOYMENT, POINT)
     assert (standing.status, standing.result) == ("failed", None)
@@ -153,11 +160,75 @@ def test_garbage_is_not_done_and_no_traceback(store: Store, text: bytes) -> None
     ],
 )
 def test_a_wrong_type_is_not_done(store: Store, key: str, value: object) -> None:
-    path = written(store)
+    path = alone(written(store))
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     standing = store.look(DEPLOYMENT, POINT)
     assert standing.status == "failed"
     assert key in standing.reasons[0]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def of_another(path: Path) -> None:
+    path.write_text(as_json(result(point_digest=digest("b")).to_json()))
+
+
+LOST = {"cut": cut, "missing": Path.unlink, "folder": as_folder, "of-another": of_another}
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
+def test_a_lost_result_is_read_from_the_newest_valid_attempt(
+    store: Store, lose: Callable[[Path], None]
+) -> None:
+    written(store, node_seconds=1.0)
+    path = written(store, node_seconds=2.0)
+    written(store, "killed", status="failed", node_seconds=3.0)
+    cut(written(store, node_seconds=4.0).parent / "attempts" / "4" / RESULT)
+    lose(path)
+    standing = store.look(DEPLOYMENT, POINT)
+    assert standing.status == "done"
+    assert standing.result is not None
+    assert (standing.result.attempt, standing.result.node_seconds) == (2, 2.0)
+    assert "attempt 2 is valid and counts" in standing.note
+    assert [each.attempt for each in store.results()] == ([1] if lose is of_another else [2])
+    assert path.exists() is (lose is not Path.unlink)
+
+
+@pytest.mark.parametrize("lose", [cut, Path.unlink, of_another], ids=["cut", "missing", "of-another"])
+def test_a_lost_result_is_written_again_with_the_next(store: Store, lose: Callable[[Path], None]) -> None:
+    path = written(store, node_seconds=1.0)
+    whole = path.read_bytes()
+    lose(path)
+    written(store, "killed", status="failed", node_seconds=2.0)
+    assert path.read_bytes() == whole
+    lose(path)
+    with store.lock(DEPLOYMENT, (POINT,)):
+        store.mend(DEPLOYMENT, POINT)
+        assert not path.exists() or path.read_bytes() != whole
+    store.mend(DEPLOYMENT, POINT)
+    assert path.read_bytes() == whole
+    assert store.look(DEPLOYMENT, POINT).note == ""
+
+
+def test_a_folder_in_place_of_a_result_is_no_trouble_when_it_is_mended(store: Store) -> None:
+    path = written(store)
+    as_folder(path)
+    store.mend(DEPLOYMENT, POINT)
+    assert store.status(DEPLOYMENT, POINT) == "done"
+
+
+def test_an_attempt_of_another_point_does_not_count(store: Store) -> None:
+    path = written(store)
+    of_another(path.parent / "attempts" / "1" / RESULT)
+    cut(path)
+    assert store.status(DEPLOYMENT, POINT) == "failed"
 
 
 def test_an_attempt_without_result_is_failed(store: Store) -> None:
