@@ -4,7 +4,7 @@ Takes the point's folder; gives a standing. Taken from: `store`.
 Never does: writing; calling anything done that is not a readable, valid result of that point.
 
 The point's `result.json` says it all. An attempt has one of its own, written before: where the point's is cut or
-gone, the newest valid attempt counts.
+gone, or of an attempt before, the newest valid attempt counts.
 """
 
 from __future__ import annotations
@@ -43,9 +43,14 @@ def recorded(folder: Path, point: Point) -> Standing:
     found = _read(folder / RESULT)
     if isinstance(found, Result) and found.point_digest != point.digest:
         found = f"{RESULT} is of another point ({found.point_digest})"
-    if isinstance(found, Result):
+    if isinstance(found, Result) and found.verdict.valid:
         return standing_of(_named(found, point))
-    kept = _newest_valid(folder, lambda result: result.point_digest == point.digest)
+    after = found.attempt if isinstance(found, Result) else 0
+    kept = _newest_valid(folder, lambda result: result.point_digest == point.digest, after)
+    if isinstance(found, Result):
+        if kept is None:
+            return standing_of(_named(found, point))
+        found = f"{RESULT} is of attempt {found.attempt}, and servix was killed before it wrote the next"
     if kept is not None:
         note = f"{found or f'{RESULT} is missing'}; attempt {kept.attempt} is valid and counts"
         return replace(standing_of(_named(kept, point)), note=note)
@@ -86,8 +91,10 @@ def _named(result: Result, point: Point) -> Result:
     return replace(result, point_name=point.name, overrides=point.overrides)
 
 
-def _newest_valid(folder: Path, is_its: Callable[[Result], bool]) -> Result | None:
-    for number in sorted(_numbers(folder / "attempts"), reverse=True):
+def _newest_valid(folder: Path, is_its: Callable[[Result], bool], after: int = 0) -> Result | None:
+    """Of the attempts that came `after` one."""
+    numbers = (number for number in _numbers(folder / "attempts") if number > after)
+    for number in sorted(numbers, reverse=True):
         found = _read(folder / "attempts" / str(number) / RESULT)
         if isinstance(found, Result) and found.verdict.valid and is_its(found):
             return found

@@ -224,6 +224,18 @@ def test_a_folder_in_place_of_a_result_is_no_trouble_when_it_is_mended(store: St
     assert store.status(DEPLOYMENT, POINT) == "done"
 
 
+def test_a_kill_between_the_two_writes_of_a_result_loses_nothing(store: Store) -> None:
+    path = written(store, "killed", status="failed", node_seconds=1.0)
+    before = path.read_bytes()
+    after = written(store, node_seconds=2.0).read_bytes()
+    path.write_bytes(before)
+    standing = store.look(DEPLOYMENT, POINT)
+    assert standing.status == "done"
+    assert standing.note.startswith("result.json is of attempt 1, and servix was killed")
+    store.mend(DEPLOYMENT, POINT)
+    assert path.read_bytes() == after
+
+
 def test_an_attempt_of_another_point_does_not_count(store: Store) -> None:
     path = written(store)
     of_another(path.parent / "attempts" / "1" / RESULT)
