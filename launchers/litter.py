@@ -32,9 +32,9 @@ from launchers.folders import (
     size_of,
 )
 from launchers.lock import Lock
-from launchers.ours import DIGEST_AT_END, OWN_FILES, is_deployment, is_point, short_of, target_of
+from launchers.ours import DIGEST_AT_END, is_deployment, is_point, short_of, target_of
 from launchers.references import Wanted
-from launchers.store import RESULT
+from launchers.store import OWN_FILES, RESULT
 
 UNREFERRED = "no sweep refers to it"
 

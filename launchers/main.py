@@ -173,6 +173,8 @@ def _trials(
 ) -> tuple[list[Problem], Trials | None]:
     """What a foreign sweeper measures through, with the settings that servix knows better; else why it cannot."""
     # Few commands have such a sweeper, and it brings all that measures.
+    from launchers import writable
+    from launchers.atomic import StoreError
     from launchers.trials import Trials, unfit
 
     fixed = [text for text in arguments if not ours.is_swept(text) and not ours.is_hydras(text)]
@@ -186,13 +188,17 @@ def _trials(
     if problems or not config:
         return list(with_origins(ours, arguments, problems)), None
     trials = Trials(ours, arguments, config)
+    try:
+        folder = trials.folder
+    except StoreError as exception:
+        return list(with_origins(ours, arguments, [writable.problem(trials.store, exception)])), None
     with open_dict(master):
         master.hydra.sweeper.direction = wanted
         if not any(text.startswith("hydra.sweeper.max_failure_rate=") for text in ours.hydra_overrides):
             # Its own is 0: the first trial that failed would end the search.
             master.hydra.sweeper.max_failure_rate = 1.0
         # Optuna writes its own summary there.
-        master.hydra.sweep.dir = str(trials.folder)
+        master.hydra.sweep.dir = str(folder)
     return [], trials
 
 

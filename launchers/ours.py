@@ -14,8 +14,6 @@ from compiler.digest import short
 from launchers.folders import Found, numbered_in
 from launchers.store import RESULT
 
-OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl"})
-"""Files of a deployment's folder."""
 DIGEST_AT_END = re.compile(r".-([0-9a-f]{10})\Z")
 """Names of folders of deployments and points."""
 _START = re.compile(r"/runs/[0-9]+\Z")

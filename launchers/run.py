@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from compiler.emit import emit
-from compiler.errors import error
 from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
-from launchers import best, gates, search
+from launchers import best, gates, search, writable
 from launchers.ending import OK, Measured, Seen, Telling, finish
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
@@ -89,7 +88,7 @@ def measure(
         # A session takes a while to import; a finished sweep that is asked for again needs none.
         from launchers.turns import Wishes
 
-        _check_writable(store)
+        _check_writable(plan, store, todo)
         groups = group(plan, todo)
         if leave is not None and settings["launch"]["detach"] is True:
             system.check(groups)
@@ -135,13 +134,11 @@ def _leave(store: Store, form: str, points: int) -> int:
     return detach(store, form, points)
 
 
-def _check_writable(store: Store) -> None:
+def _check_writable(plan: Plan, store: Store, todo: Sequence[Point]) -> None:
     try:
-        store.check()
+        writable.check(store, [(plan.deployment(str(point.deployment)), point) for point in todo])
     except StoreError as exception:
-        reason = f"cannot be written: {exception.reason}"
-        problem = error("output-dir", "output_dir", str(store.root), reason, exception.hint)
-        raise Unfit([problem]) from exception
+        raise Unfit([writable.problem(store, exception)]) from exception
 
 
 def _choice(

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,11 +55,11 @@ __all__ = [
     "write_atomically",
 ]
 
+OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl"})
+"""Files of a deployment's folder."""
 SWEEP = "SERVIX_SWEEP"
 """Environment variable that names the folder of a command which was left to a process of its own."""
 LONGEST_SLUG = 64
-NEEDED_BYTES = 2**20
-"""What has to fit on the disk before anything is started: about what one small measurement leaves behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,6 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}
-
-    def check(self) -> None:
-        """Raises StoreError when nothing can be written below the root; better now than after a measurement."""
-        with guarded(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root) as file:
-                file.write(os.urandom(NEEDED_BYTES))  # zeros would fit on a full disk that compresses
-                file.flush()
 
     def deployment_dir(self, deployment: Deployment) -> Path:
         """The folder of a deployment; it may not exist yet."""

@@ -109,7 +109,8 @@ def test_a_store_that_may_only_be_read(tmp_path: Path, start: Start) -> None:
         folder.chmod(0o755)
     other = start(*FAKE, "aiperf.request_count=8", argv=argv)
     code, out, err = other.ended()
-    assert (code, "permission denied; choose a folder" in err) == (1, True), err
+    assert (code, "permission denied; choose a folder" in err) == (2, True), err
+    assert "nothing was started" in err
     assert len(command.events()) == events
     assert command.attempts() == VALID
 

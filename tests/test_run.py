@@ -155,6 +155,81 @@ def test_a_folder_that_cannot_be_written_is_2_before_anything_starts(
     assert "output_dir" in capsys.readouterr().err
 
 
+FILES_IN_THE_WAY = (
+    *("store", "store/.locks", "sweeps", "{deployment}", "{deployment}/runs", "{point}", "{point}/attempts"),
+)
+FOLDERS_IN_THE_WAY = (
+    *("{deployment}/plan.json", "{deployment}/run.sh", "{deployment}/events.jsonl", "{point}/result.json"),
+    "store/.locks/{digest}",
+)
+
+
+def dead_link(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+IN_THE_WAY = [(name, Path.touch) for name in FILES_IN_THE_WAY]
+IN_THE_WAY += [(name, Path.mkdir) for name in FOLDERS_IN_THE_WAY]
+IN_THE_WAY += [(name, dead_link) for name in ("store", "sweeps")]
+
+
+def blocked(root: Path, plan: Plan, name: str, make: Callable[[Path], None]) -> Path:
+    """What is in the way, in the words of the place."""
+    store, (deployment,), point = Store(root), plan.deployments, plan.points[-1]
+    names = {
+        "deployment": store.deployment_dir(deployment),
+        "point": store.point_dir(deployment, point),
+        "digest": store.lock_path(deployment).name,
+    }
+    path = root / name.format(**names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    return path
+
+
+@pytest.mark.parametrize("detach", [False, True], ids=["here", "detached"])
+@pytest.mark.parametrize(
+    ("name", "make"), IN_THE_WAY, ids=[f"{make.__name__}-{name}" for name, make in IN_THE_WAY]
+)
+def test_what_is_in_the_way_is_2_before_anything_starts(
+    name: str, make: Callable[[Path], None], detach: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = compiled(*SWEEP, f"launch.detach={str(detach).lower()}")
+    path, machine = blocked(tmp_path, plan, name, make), Machine()
+    assert execute(plan, machine, tmp_path) == 2
+    assert machine.measured == 0
+    said = capsys.readouterr().err
+    assert "error: output_dir = " in said
+    assert f": cannot be written: {path}: " in said
+    assert "nothing was started" in said
+
+
+def test_what_is_done_is_shown_whatever_is_in_the_way(tmp_path: Path) -> None:
+    plan = compiled(*SWEEP)
+    assert execute(plan, Machine(), tmp_path) == OK
+    for path in tmp_path.glob("store/*/*/result.json"):
+        path.unlink()
+        path.mkdir()
+    machine = Machine()
+    assert execute(plan, machine, tmp_path) == OK
+    assert machine.measured == 0
+
+
+def test_a_lost_result_is_told_and_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, machine = compiled(*SWEEP), Machine()
+    assert execute(plan, machine, tmp_path) == OK
+    (path,) = tmp_path.glob("store/*/aiperf-c4-*/result.json")
+    before = json.loads(path.read_text())
+    path.write_text(path.read_text()[:100])
+    capsys.readouterr()
+    assert execute(plan, machine, tmp_path) == OK
+    assert machine.measured == 2
+    said = capsys.readouterr().err
+    assert "servix: aiperf-c4-r50: result.json cannot be read" in said
+    assert "attempt 1 is valid and counts" in said
+    assert json.loads(path.read_text())["phases"] == before["phases"]
+
+
 def test_force_measures_again_and_shows_what_came_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
