@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from compiler.plan import Plan, Point
 from launchers import best, gates, search
 from launchers.best import Best, Reproduce
 from launchers.results import repeats, report, table
-from launchers.results.frame import csv_text
+from launchers.results.frame import csv_text, labels_of
 from launchers.results.result import Result
 from launchers.results.trajectory import trajectory_csv
 from launchers.store import Standing, Store, StoreError, as_json, write_atomically
@@ -64,6 +64,8 @@ class Ending:
     verdicts: tuple[gates.GateVerdict, ...]
     best: Best | None
     spreads: tuple[repeats.Spread, ...]
+    labels: Sequence[str]
+    """What each point that was seen is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def finish(plan: Plan, measured: Measured, store: Store, telling: Telling) -> in
     verdicts = gates.judge(plan.points, results, measured.base)
     entries = best.entries(plan.points, {one.point_digest: one for one in results}, measured.base)
     groups = [[one.result for one in found] for found in best.repeats(entries)]
-    ending = Ending(measured, tuple(verdicts), best.best(entries), tuple(repeats.spreads(groups)))
+    labels = labels_in(plan, [entry.point for entry in seen])
+    ending = Ending(measured, tuple(verdicts), best.best(entries), tuple(repeats.spreads(groups)), labels)
     # Recorded first: whoever reads the table may be gone before its end.
     notes = _record(store, plan, ending, telling)
     if telling.left_out:
@@ -120,7 +123,7 @@ def _show(ending: Ending, form: str) -> None:
         return
     if measured.results:
         table.print_table(measured.results, sys.stdout)
-    _tell_missing(measured.seen, measured.interrupted, sys.stdout)
+    _tell_missing(ending, sys.stdout)
     if ending.spreads:
         print("", *repeats.lines(ending.spreads), "", sep="\n")
     for verdict in ending.verdicts:
@@ -143,19 +146,22 @@ def _judged(ending: Ending) -> dict[str, object]:
     }
 
 
-def _tell_missing(seen: Sequence[Seen], interrupted: bool, stream: TextIO) -> None:
+def labels_in(plan: Plan, points: Iterable[Point]) -> list[str]:
+    """What to call each point, so that they can be told apart."""
+    named = [(point, plan.deployment(str(point.deployment)).name) for point in points]
+    return labels_of([(one.name, on, one.overrides, str(one.digest), 0) for one, on in named])
+
+
+def _tell_missing(ending: Ending, stream: TextIO) -> None:
     """Points without any result that can be read."""
-    for entry in seen:
+    for label, entry in zip(ending.labels, ending.measured.seen, strict=True):
         if entry.standing.status == "running":
-            print(
-                f"{entry.point.name}: another command measures it; the same command attaches to it",
-                file=stream,
-            )
-        elif entry.standing.result is None and interrupted:
-            print(f"{entry.point.name}: not measured, the command was interrupted", file=stream)
+            print(f"{label}: another command measures it; the same command attaches to it", file=stream)
+        elif entry.standing.result is None and ending.measured.interrupted:
+            print(f"{label}: not measured, the command was interrupted", file=stream)
         elif entry.standing.result is None:
             reasons = "; ".join(entry.standing.reasons) or "it was not measured"
-            print(f"{entry.point.name}: {entry.standing.status}: {reasons}", file=stream)
+            print(f"{label}: {entry.standing.status}: {reasons}", file=stream)
 
 
 def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[str]:

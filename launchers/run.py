@@ -18,7 +18,7 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
 from launchers import best, gates, search, writable
-from launchers.ending import OK, Measured, Seen, Telling, finish
+from launchers.ending import OK, Measured, Seen, Telling, finish, labels_in
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
 from launchers.store import Standing, Store, StoreError, standing_of
@@ -82,7 +82,7 @@ def measure(
         choose = _choice(climbed, [before[key].result for key in done], base)
         todo = todo if choose([]) is not None else []
     _announce(plan, len(distinct), len(done), store)
-    _tell_lost(distinct, before)
+    _tell_lost(plan, list(distinct.values()), before)
     interrupted, measured = False, dict[str, Result]()
     if todo:
         # A session takes a while to import; a finished sweep that is asked for again needs none.
@@ -216,12 +216,13 @@ def _announce(plan: Plan, distinct: int, done: int, store: Store) -> None:
     print(f"servix: {', '.join(parts)}; results in {store.root}", file=sys.stderr)
 
 
-def _tell_lost(points: Mapping[str | None, Point], before: Mapping[str | None, Standing]) -> None:
+def _tell_lost(plan: Plan, points: Sequence[Point], before: Mapping[str | None, Standing]) -> None:
     """Measurements that were begun and of which nothing, or not all, can be read."""
-    for key, standing in before.items():
+    for label, point in zip(labels_in(plan, points), points, strict=True):
+        standing = before[point.digest]
         lost = standing.reasons if standing.status == "failed" and standing.result is None else ()
         if lost or standing.note:
-            print(f"servix: {points[key].name}: {'; '.join(lost) or standing.note}", file=sys.stderr)
+            print(f"servix: {label}: {'; '.join(lost) or standing.note}", file=sys.stderr)
 
 
 def _count(number: int, noun: str) -> str:

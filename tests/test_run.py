@@ -123,6 +123,20 @@ def test_an_interrupted_command_is_130_and_keeps_what_it_has(
     assert machine.measured == 1
 
 
+def test_points_that_were_not_measured_can_be_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = compiled("topology=shared,separate")
+    assert len({point.name for point in plan.points}) == 1
+    assert execute(plan, Machine(stop_after=0), tmp_path) == INTERRUPTED
+    said = [line for line in capsys.readouterr().out.splitlines() if "not measured" in line]
+    (name,) = {point.name for point in plan.points}
+    assert said == [
+        f"{deployment.name} {name}: not measured, the command was interrupted"
+        for deployment in plan.deployments
+    ]
+
+
 def test_an_old_failure_is_not_shown_as_this_command_s(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,20 +131,27 @@ def settings_of(overrides: Iterable[str]) -> list[str]:
 
 
 def labels(results: Sequence[Result]) -> list[str]:
-    """A name per result that tells the points apart: the shortest kind that does.
+    """A name per result that tells the points apart: the shortest kind that does."""
+    return labels_of(
+        [(r.point_name, r.deployment_name, r.overrides, r.point_digest, r.attempt) for r in results]
+    )
+
+
+def labels_of(points: Sequence[tuple[str, str, Sequence[str], str, int]]) -> list[str]:
+    """The same of points: name, name of the deployment, overrides, digest, and an attempt.
 
     The point's own; with its deployment's; its overrides; at last, with its short digest.
     """
     kinds = (
-        [result.point_name for result in results],
-        [f"{result.deployment_name} {result.point_name}" for result in results],
-        [" ".join(settings(result)) or result.point_name for result in results],
+        [name for name, *_ in points],
+        [f"{deployment} {name}" for name, deployment, *_ in points],
+        [" ".join(settings_of(overrides)) or name for name, _, overrides, *_ in points],
     )
-    points = [(result.point_digest, result.attempt) for result in results]
+    which = [point[3:] for point in points]
     for kind in kinds:
-        if len(set(zip(kind, points, strict=True))) == len(set(kind)):
+        if len(set(zip(kind, which, strict=True))) == len(set(kind)):
             return kind
-    return [f"{name} {short(digest)}" for name, (digest, _) in zip(kinds[0], points, strict=True)]
+    return [f"{name} {short(digest)}" for name, (digest, _) in zip(kinds[0], which, strict=True)]
 
 
 def value_of(result: Result, key: str) -> Any:
