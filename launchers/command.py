@@ -19,6 +19,7 @@ from compiler.errors import Problem, error, format_problem
 from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
+from compiler.secret import masked_override
 from launchers.refusal import PROBLEMS, Unfit, refuse
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _asked(plan: Plan, arguments: Sequence[str]) -> Asked:
         said("action", "run"),
         said("format", "text"),
         Path(said("output_dir", "outputs")),
-        tuple(arguments),
+        # They are written down with what was measured; points that hold a secret may be left out of it.
+        tuple(map(masked_override, arguments)),
         said("on_invalid", "error"),
     )
 
@@ -138,15 +140,20 @@ def tell_all(plan: Plan, stream: TextIO, of_errors: str = "error") -> None:
 
 
 def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
-    """The plan with the state of every point in the store, and why points are failed or invalid, by digest."""
+    """The plan with the state of every point in the store, and why points are failed or invalid, by digest.
+
+    What is done and would be measured again is `new`.
+    """
+    from launchers.ledger import is_done
+
     points: list[Point] = []
     reasons: dict[str, str] = {}
     for point in plan.points:
         if point.valid and point.deployment is not None and point.digest is not None:
             deployment = plan.deployment(point.deployment)
             standing = store.look(deployment, point)
-            done = standing.status == "done" and not deployment.repeatable
-            point = replace(point, status="new" if done else standing.status)
+            again = standing.status == "done" and not is_done(deployment, point, standing)
+            point = replace(point, status="new" if again else standing.status)
             if standing.reasons:
                 reasons[str(point.digest)] = standing.reasons[0]
         points.append(point)
