@@ -19,6 +19,7 @@ from typing import Any
 from compiler import digest
 from compiler.compose import Composer
 from compiler.emit import render
+from compiler.keys import of_command
 from compiler.model import OWN_SEED
 from compiler.pipeline import compile_point
 from compiler.plan import Phase, Point
@@ -30,8 +31,6 @@ from launchers.results.table import number
 
 NAME = "best"
 """Option of the group `experiment` that the file is."""
-ABOUT_THE_COMMAND = ("action", "format", "force", "launch.detach", "launch.parallel", "search", "budget")
-"""Keys that say what to do with points, and would do it again."""
 Reproduce = Callable[[Point, Path], str]
 """Writes the file into a sweep's folder, where there can be one; gives the command that measures the point."""
 
@@ -150,7 +149,7 @@ def reproduced(composer: Composer, point: Point, folder: Path) -> str:
     stays only if the point has the same digest. Else the overrides are spelled out.
     """
     settings = [text for text in composer.hydra_overrides if "sweeper" not in text.partition("=")[0]]
-    overrides = [text for text in point.overrides if _key(text) not in ABOUT_THE_COMMAND]
+    overrides = [text for text in point.overrides if not of_command(_key(text))]
     path = folder / "experiment" / f"{NAME}.yaml"
     text = _overlay(composer, point, overrides)
     if text is not None:

@@ -12,11 +12,9 @@ from typing import Any
 from compiler.difference import Difference, changed_words, differences
 from compiler.digest import short
 from compiler.errors import NOTHING, json_value, one_line, shown
-from launchers.results.frame import ABOUT_THE_COMMAND
+from compiler.keys import about, in_digest
 from launchers.sides import Side
 
-NOT_HASHED = frozenset({"launch", "gates", "objective", "baseline", "strict"})
-"""Parts of the configuration that no digest depends on."""
 MOST_SHOWN = 60
 
 
@@ -42,11 +40,8 @@ class Comparison:
 
 def between(a: Side, b: Side) -> Comparison:
     """The comparison of two points."""
-    settings = tuple(
-        each
-        for each in differences(a.config, b.config)
-        if each.key.partition(".")[0] not in {*ABOUT_THE_COMMAND, "hydra"}
-    )
+    # What each command did with its points says nothing about them.
+    settings = tuple(each for each in differences(a.config, b.config) if about(each.key) != "invocation")
     found = [*_stacks(a, b), *_workloads(a, b)]
     return Comparison(a, b, settings, tuple(found), tuple(_notes(a, b, settings, found)))
 
@@ -57,7 +52,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield one_line(f"{letter}: {side.name} ({short(side.digest)}), from {side.place}")
     yield from comparison.notes
     for hashed in (True, False):
-        kept = [each for each in condensed(comparison.settings) if (_top(each) not in NOT_HASHED) == hashed]
+        kept = [each for each in condensed(comparison.settings) if in_digest(each.key) == hashed]
         if kept:
             yield ""
             yield "settings that differ:" if hashed else "settings that differ and are in no digest:"
@@ -90,7 +85,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
                 **_values(each),
                 "origin_a": _origin(a, each.key, each.a),
                 "origin_b": _origin(b, each.key, each.b),
-                "in_digest": _top(each) not in NOT_HASHED and a.digest != b.digest,
+                "in_digest": in_digest(each.key) and a.digest != b.digest,
             }
             for each in comparison.settings
         ],
@@ -123,7 +118,7 @@ def _notes(a: Side, b: Side, settings: Sequence[Difference], found: Sequence[Has
         yield "the deployments differ"
     if a.deployment != b.deployment and (a.stack is None or b.stack is None):
         yield f"the plan of {'A' if a.stack is None else 'B'} is not stored, so only settings are compared"
-    if not found and all(_top(each) in NOT_HASHED for each in settings) and versions[0] == versions[1]:
+    if not found and not any(in_digest(each.key) for each in settings) and versions[0] == versions[1]:
         yield "no setting differs: another release of servix made other command lines of the same settings"
 
 

@@ -138,15 +138,20 @@ def tell_all(plan: Plan, stream: TextIO, of_errors: str = "error") -> None:
 
 
 def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
-    """The plan with the state of every point in the store, and why points are failed or invalid, by digest."""
+    """The plan with the state of every point in the store, and why points are failed or invalid, by digest.
+
+    What is done and would be measured again is `new`.
+    """
+    from launchers.ledger import is_done
+
     points: list[Point] = []
     reasons: dict[str, str] = {}
     for point in plan.points:
         if point.valid and point.deployment is not None and point.digest is not None:
             deployment = plan.deployment(point.deployment)
             standing = store.look(deployment, point)
-            done = standing.status == "done" and not deployment.repeatable
-            point = replace(point, status="new" if done else standing.status)
+            again = standing.status == "done" and not is_done(deployment, point, standing)
+            point = replace(point, status="new" if again else standing.status)
             if standing.reasons:
                 reasons[str(point.digest)] = standing.reasons[0]
         points.append(point)

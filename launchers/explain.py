@@ -17,12 +17,12 @@ from compiler.compose import Composer
 from compiler.difference import Difference, differences
 from compiler.digest import short
 from compiler.errors import Problem, json_value, one_line
+from compiler.keys import in_digest
 from compiler.origin import with_origins
 from compiler.plan import Plan, Point
 from launchers import between as comparing
 from launchers.ledger import Entry, ledger, unread
 from launchers.refusal import PROBLEMS, refuse, warn
-from launchers.results.frame import ABOUT_THE_COMMAND
 from launchers.results.result import Result
 from launchers.sides import Side, side
 from launchers.store import RESULT, Store, read_result
@@ -139,11 +139,7 @@ def _nearest(point: Point, stored: Sequence[Result]) -> str:
     best: tuple[int, str] | None = None
     typed = {text.partition("=")[0].lstrip("+") for text in point.overrides}
     for result in stored:
-        found = [
-            each
-            for each in differences(result.config, point.config)
-            if each.key.partition(".")[0] not in {*ABOUT_THE_COMMAND, *comparing.NOT_HASHED}
-        ]
+        found = [each for each in differences(result.config, point.config) if in_digest(each.key)]
         # What the user typed says most.
         brief = sorted(comparing.condensed(found), key=lambda each: each.key not in typed)
         # Equal settings under another digest: another release made them.

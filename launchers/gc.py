@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import Problem, one_line
+from compiler.keys import about
 from compiler.plan import Plan
 from launchers.atomic import StoreError
 from launchers.folders import Found, Item, Left
@@ -36,7 +37,6 @@ UNREAD = frozenset(
     }
 )
 """Codes of what was said and cannot be read. Who mistyped a key may have meant another folder."""
-OWN_KEYS = ("action", "format", "output_dir", "yes", "gc")
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ def human(size: int) -> str:
 def _is_of_gc(problem: Problem) -> bool:
     if problem.level != "error":
         return False
-    return problem.code in UNREAD or problem.key.partition(".")[0] in OWN_KEYS
+    return problem.code in UNREAD or about(problem.key) == "invocation"
 
 
 def _below(path: Path, root: Path) -> str:

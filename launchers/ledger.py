@@ -1,6 +1,7 @@
 """What the store holds for every point of a command, read once and without starting anything.
 
-Taken from: `status`, `report`, `explain`. Gives: one entry per point, and what could not be read.
+Taken from: `status`, `report`, `explain`; `run` and `action=plan` ask it what is done. Gives: one entry per point,
+and what could not be read.
 Never does: writing; waiting for a lock.
 """
 
@@ -54,8 +55,12 @@ class Entry:
     @property
     def reused(self) -> bool:
         """True when the same command would take the stored result and not measure again."""
-        repeatable = self.deployment is not None and self.deployment.repeatable
-        return self.standing.status == "done" and repeatable and not self.point.config.get("force")
+        return self.deployment is not None and is_done(self.deployment, self.point, self.standing)
+
+
+def is_done(deployment: Deployment, point: Point, standing: Standing) -> bool:
+    """True when a stored result is taken and the point not measured again; with a moving image it never is."""
+    return standing.status == "done" and deployment.repeatable and not point.config.get("force")
 
 
 def ledger(plan: Plan, store: Store) -> list[Entry]:

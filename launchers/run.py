@@ -19,6 +19,7 @@ from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
 from launchers import best, gates, search, writable
 from launchers.ending import OK, Measured, Seen, Telling, finish, labels_in
+from launchers.ledger import is_done
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
 from launchers.store import Standing, Store, StoreError, standing_of
@@ -75,7 +76,11 @@ def measure(
     distinct = {point.digest: point for point in plan.points}
     before = {key: _look(plan, store, point) for key, point in distinct.items()}
     settings = plan.points[0].config
-    done = {key for key, point in distinct.items() if _is_done(plan, point, before[key])}
+    done = {
+        key
+        for key, point in distinct.items()
+        if is_done(plan.deployment(str(point.deployment)), point, before[key])
+    }
     todo = [point for key, point in distinct.items() if key not in done]
     climbed, choose = ladder(plan.points), None
     if climbed is not None:
@@ -163,15 +168,6 @@ def _found(climbed: Ladder, seen: Sequence[Seen], base: Mapping[str, Mapping[str
         if (one := entry.standing.result) is not None
     }
     return search.outcome(climbed.key, climbed.points, climbed.values, judged)
-
-
-def _is_done(plan: Plan, point: Point, standing: Standing) -> bool:
-    """What was measured with a moving image never is."""
-    return (
-        standing.status == "done"
-        and not point.config["force"]
-        and plan.deployment(str(point.deployment)).repeatable
-    )
 
 
 def _is_wanted(

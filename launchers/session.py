@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,15 +27,13 @@ from launchers.caches import Caches, before
 from launchers.host import preflight, resolved_revision, versions
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
+from launchers.search import Choose
 from launchers.stack import Claim, Job, Stack, become_ready, new_run, reasons_of, rounded
 from launchers.store import Store
 from launchers.supervise import Died, Supervisor, Tell
 
 MOST_HITS = 2
 """Stacks that one point may take with it."""
-
-Choose = Callable[[Sequence[Result]], Point | None]
-"""What to measure next, given every result so far; null: nothing."""
 
 
 class Agenda:

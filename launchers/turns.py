@@ -19,7 +19,7 @@ from launchers.display import Display, View
 from launchers.follow import Follower
 from launchers.lock import Lock
 from launchers.results.result import Result
-from launchers.session import Choose
+from launchers.search import Choose
 from launchers.store import Store
 
 POLL_S = 0.1

@@ -10,15 +10,10 @@ from hydra.core.override_parser.types import Override, OverrideType, RangeSweep,
 
 from compiler.compose.values import place
 from compiler.errors import NOTHING, Problem, error
+from compiler.keys import one_for_all
 
 MOST_POINTS = 100_000
 """More would be planned for ten minutes and measured for years; it is a slip in a range."""
-ABOUT_THE_COMMAND = (
-    *("action", "format", "output_dir", "yes", "force", "launch.detach", "launch.parallel"),
-    *("on_invalid", "zip", "sample", "max_points", "max_gpu_hours"),
-    *("search", "budget", "objective.metric", "objective.direction"),
-)
-"""Keys that are about all points together."""
 _NUMBER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)=(0|-?[1-9][0-9]{0,17})\Z")
 
 
@@ -63,14 +58,14 @@ def refused_sweep(override: Override) -> Problem | None:
 
 def of_the_command(key: str) -> tuple[str, str] | None:
     """Why points cannot differ in this key, and what to do; null where they can."""
-    if key in ABOUT_THE_COMMAND or key.startswith(("sample.", "gc.")):
-        return "cannot be swept: it is about the whole command", "run one command for each"
     if key == "system" or key.startswith(("hydra.launcher", "hydra/launcher")):
         reason = "cannot be swept: the launcher is chosen once for the whole command"
         return reason, "run one command per system" if "." not in key else "run one command for each value"
     if key.startswith(("hydra.", "hydra/")):
         reason = "cannot be swept: Hydra's own settings are read once for the whole command"
         return reason, "leave it out, or run one command for each value"
+    if one_for_all(key):
+        return "cannot be swept: it is about the whole command", "run one command for each"
     return None
 
 

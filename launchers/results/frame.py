@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compiler.digest import short
+from compiler.keys import in_digest, one_for_all
 from launchers.results.result import ACCURACY, SEVERITY, PhaseResult, Result, Verdict, overall
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ MAIN_METRICS = (
     "request_throughput_per_s",
 )
 """First among the metrics of a row; the others follow by name."""
-
-
-ABOUT_THE_COMMAND = frozenset({"action", "format", "output_dir", "force", "yes", "between", "gc"})
-"""Keys of overrides that no number depends on, as far as their first dot."""
 
 
 def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
@@ -110,7 +107,7 @@ def overridden_keys(results: Sequence[Result]) -> list[str]:
 
 def keys_of(points: Iterable[Iterable[str]]) -> list[str]:
     """The same of the overrides of each point."""
-    typed = (_split(word)[0] for overrides in points for word in settings_of(overrides))
+    typed = (key for overrides in points for word in overrides if in_digest(key := _split(word)[0]))
     # The metric of that name has a column, too.
     return list(dict.fromkeys("accuracy.name" if key == ACCURACY else key for key in typed))
 
@@ -122,12 +119,7 @@ def settings(result: Result) -> list[str]:
 
 def settings_of(overrides: Iterable[str]) -> list[str]:
     """The same of overrides as they were typed."""
-    keys = ((word, _split(word)[0]) for word in overrides)
-    return [
-        word
-        for word, key in keys
-        if key.partition(".")[0] not in ABOUT_THE_COMMAND and not key.startswith("hydra")
-    ]
+    return [word for word in overrides if not one_for_all(_split(word)[0])]
 
 
 def labels(results: Sequence[Result]) -> list[str]:
