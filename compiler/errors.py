@@ -6,15 +6,19 @@ Never does: finding problems; knowing where a value came from (`origin` does).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from compiler import secret
+
 Level = Literal["error", "warning"]
 LONGEST_VALUE = 120
 LONGEST_NUMBER = 10_000
 """In bits."""
+_ORIGIN = re.compile(r"override '(.*)'\Z", re.DOTALL)
 
 
 class _Nothing:
@@ -55,8 +59,16 @@ class Problem:
 
     def as_json(self) -> dict[str, Any]:
         """Keys level, code, key, value, reason, hint, origin; a missing value is null."""
-        names = (field.name for field in fields(self))
-        return {name: json_value(getattr(self, name)) for name in names}
+        told = self.masked()
+        return {field.name: json_value(getattr(told, field.name)) for field in fields(told)}
+
+    def masked(self) -> Problem:
+        """The same problem without the secrets that were typed: what is told of it is read and kept by others."""
+        name = self.key.rpartition(".")[2]
+        value = self.value if self.value is NOTHING else secret.masked_data(self.value, name)
+        reason, hint = secret.masked(self.reason), secret.masked(self.hint)
+        origin = _ORIGIN.sub(lambda found: f"override '{secret.masked_override(found[1])}'", self.origin)
+        return replace(self, value=value, reason=reason, hint=hint, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,7 @@ def shown(value: Any) -> str:
 
 def format_problem(problem: Problem) -> str:
     """`place: key = value: reason; hint`, one line, without what is not known."""
+    problem = problem.masked()
     value = "" if problem.value is NOTHING or not problem.key else f" = {shown(problem.value)}"
     parts = [problem.origin, f"{problem.key}{value}", problem.reason]
     line = ": ".join(part for part in parts if part)

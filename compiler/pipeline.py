@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from compiler import digest
+from compiler import digest, secret
 from compiler.check import check
 from compiler.compose import Composed, Composer
 from compiler.errors import Problem
@@ -108,11 +108,14 @@ def _not_told_yet(told: Sequence[Problem], found: Sequence[Problem]) -> list[Pro
 def _point(
     composed: Composed, config: Config | None, lowered: Lowered | None, problems: tuple[Problem, ...]
 ) -> tuple[Point, Deployment | None]:
-    name = _name(config) if config is not None else " ".join(composed.overrides) or "default"
     provenance = composed.data or {}
     if config is None or lowered is None:
-        point = Point(name, composed.overrides, None, None, None, provenance, problems, "invalid")
-        return point, None
+        # It may be refused for a secret, which is to be nowhere: a point that runs holds none.
+        overrides = tuple(map(secret.masked_override, composed.overrides))
+        name = _name(config) if config is not None else " ".join(overrides) or "default"
+        known = secret.masked_data(provenance)
+        return Point(secret.masked(name), overrides, None, None, None, known, problems, "invalid"), None
+    name = _name(config)
     deployment = replace(
         lowered.deployment, digest=digest.deployment_digest(lowered.deployment, _identity(config))
     )

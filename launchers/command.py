@@ -19,6 +19,7 @@ from compiler.errors import Problem, error, format_problem
 from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
+from compiler.secret import masked_override
 from launchers.refusal import PROBLEMS, Unfit, refuse
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _asked(plan: Plan, arguments: Sequence[str]) -> Asked:
         said("action", "run"),
         said("format", "text"),
         Path(said("output_dir", "outputs")),
-        tuple(arguments),
+        # They are written down with what was measured; points that hold a secret may be left out of it.
+        tuple(map(masked_override, arguments)),
         said("on_invalid", "error"),
     )
 

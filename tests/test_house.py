@@ -14,7 +14,18 @@ from launchers.store import Store
 
 DATA = {
     *("model", "plan", "errors", "late", "flags", "hostlist", "quote", "plan_json", "image", "catalogue"),
-    *("complaint", "facts", "renamed", "placement", "kinds", "metrics", "estimate", "difference", "keys"),
+    *(
+        "complaint",
+        "facts",
+        "renamed",
+        "placement",
+        "kinds",
+        "metrics",
+        "estimate",
+        "difference",
+        "keys",
+        "secret",
+    ),
 }
 """Modules of compiler/ that hold data or say one pure thing about it; any pass may import them."""
 ALSO = {

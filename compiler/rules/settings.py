@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
-from compiler import flags, late
+from compiler import flags, late, secret
 from compiler.catalogue import catalogue, passed
 from compiler.errors import NOTHING, Problem, error, warning
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Role
 from compiler.placement import Placement
 
-_SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?|private_key)$")
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
 
 _QUOTES_INSIDE = ("<<", "$'", "$(", "${", "`")
@@ -68,19 +69,42 @@ def environment(config: Config, placement: Placement) -> Iterable[Problem]:
 
 def secrets(config: Config, placement: Placement) -> Iterable[Problem]:
     """What is typed into the configuration is written into plans, results and reports, and is hashed."""
-    places: dict[str, Mapping[str, Any]] = {"system.env": config.system.env, "dynamo.env": config.dynamo.env}
-    places |= {"bench.env": config.bench.env, config.bench.name: config.arguments}
-    if config.accuracy is not None:
-        cli = {name: " ".join(words) for name, words in flags.read(config.accuracy.cli)}
-        places |= {"accuracy.env": config.accuracy.env, "accuracy.cli": cli}
-    for name, role in config.roles.items():
-        places |= {f"{name}.env": role.env, f"{name}.args": role.args}
-    for place, held in places.items():
-        for name in held:
-            if _SECRET.search(flags.canonical(str(name)).lower()) and held[name] not in (None, ""):
-                reason = "looks like a secret, and all that is configured is written into files"
-                hint = "export it in your shell: HF_* variables reach the processes without being written"
-                yield error("secret", f"{place}.{name}", NOTHING, reason, hint).at("the configuration")
+    for key in _secrets(config, "", ""):
+        reason = "looks like a secret, and all that is configured is written into files"
+        hint = "export it in your shell: HF_* variables reach the processes without being written"
+        yield error("secret", key, NOTHING, reason, hint)
+
+
+def _secrets(value: Any, key: str, name: str) -> Iterator[str]:
+    """Keys at or below `key` whose value holds a secret; `name` is the last part of it."""
+    if name and secret.is_name(name) and not secret.holds_nothing(value):
+        yield key
+    elif isinstance(value, str):
+        if secret.is_in(value):
+            yield key
+    elif isinstance(value, list | tuple) and all(isinstance(word, str | int | float) for word in value):
+        # Words of a command: a flag and its value belong together.
+        if secret.is_in(" ".join(map(str, value))):
+            yield key
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _secrets(item, f"{key}.{index}", "")
+    elif isinstance(value, Mapping) or is_dataclass(value):
+        for inner, item in _items(value):
+            yield from _secrets(item, f"{key}.{inner}" if key else inner, inner)
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((str(name), item) for name, item in value.items())
+    else:
+        kind: Any = type(value)
+        yield from ((name, getattr(value, name)) for name in _names(kind))
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def commands(config: Config, placement: Placement) -> Iterable[Problem]:
