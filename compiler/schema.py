@@ -97,6 +97,9 @@ def _reason(kind: str, detail: Mapping[str, Any], context: Mapping[str, Any]) ->
 
 def _hint(key: str, value: Any, kind: str) -> str:
     if kind == "string_type" and isinstance(value, bool | int | float):
+        holder, _, last = key.rpartition(".")
+        if last.isdigit():
+            return f"put quotes around it, where {holder} is written: '{shown(value)}'"
         return f"quote it: {key}='\"{shown(value)}\"'"
     return ""
 

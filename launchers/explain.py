@@ -57,7 +57,8 @@ def explain(composer: Composer, plan: Plan, output_dir: Path, form: str) -> int:
         return refuse(wrong)
     warn(untold)
     asked = next((point.config.get("between") for point in plan.points if point.config), None)
-    if isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 2:
+    wrong = [each for point in plan.points for each in point.problems if each.key.startswith("between")]
+    if isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 2 and not wrong:
         return _compare(composer, plan, store, [str(text) for text in asked], form)
     found = reasons(plan, store)
     if form == "json":

@@ -22,8 +22,9 @@ from compiler.sweep import Group
 from launchers import session
 from launchers.display import Display
 from launchers.events import EventLog
-from launchers.host import claimed, preflight
+from launchers.host import claimed
 from launchers.leave import leave
+from launchers.preflight import preflight
 from launchers.refusal import Unfit
 from launchers.results.result import Result
 from launchers.store import Store

@@ -24,7 +24,8 @@ from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
 from launchers.attempt import Measured
 from launchers.caches import Caches, before
-from launchers.host import preflight, resolved_revision, versions
+from launchers.host import resolved_revision, versions
+from launchers.preflight import preflight
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.search import Choose

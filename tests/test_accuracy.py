@@ -20,7 +20,8 @@ from compiler import emit, plan_json
 from compiler.errors import format_problem
 from compiler.plan import Accuracy, Workload
 from launchers import gates
-from launchers.host import Host, preflight
+from launchers.host import Host
+from launchers.preflight import preflight
 from launchers.results import AccuracyResult, Result, ResultError, Verdict
 from launchers.results.accuracy import Unbelievable, fraction, measure_accuracy, read
 from launchers.results.frame import csv_text

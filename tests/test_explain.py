@@ -170,6 +170,37 @@ def test_what_cannot_be_compared_is_2(value: str, said: str, store: Store) -> No
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize(
+    "between", ["[1234,5678]", "[12e4567890, 0012]", "[v1-12ab,123456]", "['1234',56e7]"]
+)
+def test_digests_that_look_like_numbers_are_text(between: str, store: Store) -> None:
+    ran = explained(store, f"between={between}")
+    assert ran.code == 2
+    for digest in between.strip("[]").replace("'", "").split(","):
+        assert f"between = '{digest.strip()}': no point, file or folder is called so" in ran.err
+    assert "should be text" not in ran.err
+
+
+def test_the_digits_of_a_point_find_it(store: Store) -> None:
+    """Whatever its digest is, some trial's begins with four digits."""
+    points = compiled("trial=range(0,40)").points
+    starts = [str(point.digest).partition("-")[2][:4] for point in points]
+    digits = [start for start in starts if start.isdigit() and starts.count(start) == 1][:2]
+    assert len(digits) == 2
+    ran = explained(store, "trial=range(0,40)", f"between=[{digits[0]},{digits[1]}]")
+    assert ran.code == 0
+    assert "same deployment; the workloads differ" in ran.out
+
+
+def test_sides_of_a_wrong_list_are_not_looked_for(store: Store) -> None:
+    ran = explained(store, "between=[true,1.5]")
+    assert ran.code == 2
+    assert (
+        "between.0 = true: should be text; put quotes around it, where between is written: 'true'" in ran.err
+    )
+    assert "is called so" not in ran.err + ran.out
+
+
 def test_a_result_that_cannot_be_read_is_2(store: Store) -> None:
     _, (folder,) = written(store)
     (folder / RESULT).write_text("{")

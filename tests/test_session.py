@@ -24,7 +24,8 @@ from compiler.sweep import Group
 from launchers import local, session
 from launchers.display import Display
 from launchers.events import EventLog
-from launchers.host import Host, claimed, preflight, resolved_revision
+from launchers.host import Host, claimed, resolved_revision
+from launchers.preflight import preflight
 from launchers.results.result import Result
 from launchers.store import Store
 from launchers.turns import Wishes

@@ -34,7 +34,7 @@ from compiler.compose.overlay import Overlay, overlay
 from compiler.compose.resolve import plain_data
 from compiler.compose.rows import with_rows
 from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, of_number, refused_sweep, too_many
-from compiler.compose.values import apply, innermost, place, set_plainly, too_deep
+from compiler.compose.values import apply, innermost, place, set_plainly, too_deep, with_quotes
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
 T = TypeVar("T")
@@ -248,8 +248,8 @@ class Composer:
 
     def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
         try:
-            override = of_number(text) or self._parser.parse_override(text)
-            override.config_loader = self.loader
+            override = of_number(text) or self._parser.parse_override(with_quotes(text))
+            override.config_loader, override.input_line = self.loader, text
             reason = "holds values nested too deep" if too_deep(override.value()) else "has no key"
             if override.key_or_group and not too_deep(override.value()):
                 return override, None

@@ -25,9 +25,20 @@ OPEN = ("args", "env", "frontend_args", "aiperf", "genai_perf", "lmcache", "extr
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}\Z")
 """A value that is one interpolation of a key."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*\Z")
+_DIGITS = re.compile(r"(?<=[\[,])\s*([0-9][0-9a-f]*)\s*(?=[,\]])")
+"""An item of a list that begins as a number does."""
 MOST_LEVELS = 30
 TOOLS = ("aiperf", "genai_perf")
 """Keys that only the `bench` option of their name brings."""
+
+
+def with_quotes(text: str) -> str:
+    """An override in which digests are text, though Hydra would read some as numbers.
+
+    >>> with_quotes("between=[1234,12e4567890]"), with_quotes("trial=1234")
+    ("between=['1234','12e4567890']", 'trial=1234')
+    """
+    return _DIGITS.sub(r"'\1'", text) if text.startswith("between=[") else text
 
 
 def set_plainly(
