@@ -25,6 +25,7 @@ from launchers.results.result import Result
 from launchers.results.trajectory import trajectory_csv
 from launchers.store import Standing, Store, StoreError, as_json, write_atomically
 
+NO_COMMAND = "no command measures this point alone; sweep.json has its overrides"
 OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
 
 
@@ -189,7 +190,10 @@ def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[
         write_atomically(folder / "report.html", page)
     except StoreError as exception:
         return [f"warning: the sweep was not recorded: {exception}"]
-    return [f"report: {folder / 'report.html'}", *([f"best again: {again}"] if again else [])]
+    notes = [f"report: {folder / 'report.html'}"]
+    if "reproduce" in sweep:
+        notes.append(f"best again: {again or NO_COMMAND}")
+    return notes
 
 
 def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen]) -> str:
