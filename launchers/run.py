@@ -68,7 +68,7 @@ def measure(
 
     Raises Unfit when nothing can be started.
     """
-    base, problems = gates.baselines(plan)
+    base, problems = gates.baselines(plan.points)
     if problems:
         raise Unfit(problems)
     started = datetime.now(UTC)

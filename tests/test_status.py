@@ -98,6 +98,43 @@ def test_the_best_by_the_objective_comes_first(direction: str, best: int, store:
     assert document_of(plan, store)["best"]["digest"] == points[best].digest
 
 
+LATENCY = "request_latency_ms.avg"
+BEST = [
+    # concurrency 2: trials 1 and 2, then concurrency 4, then 8
+    ("every point", (), (9, 9, 5, 5, 7, 7), 2, 5),
+    ("a gate excludes", (f"gates=['{LATENCY} >= 6']",), (9, 9, 5, 5, 7, 7), 4, 7),
+    ("a gate takes all trials out", (f"gates=['{LATENCY} >= 6']",), (9, 9, 5, 7, 8, 8), 4, 8),
+    ("no gate is met", (f"gates=['{LATENCY} >= 99']",), (9, 9, 5, 5, 7, 7), None, None),
+    ("the mean of trials", (), (9, 9, 1, 9, 4, 4), 4, 4),
+    (
+        "a baseline that is not there",
+        ("baseline=/nowhere.json", f"gates=['{LATENCY} >= 6']"),
+        (9,) * 6,
+        None,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "values", "best", "value"), [row[1:] for row in BEST], ids=[r[0] for r in BEST]
+)
+def test_the_best_is_that_of_a_run(
+    more: tuple[str, ...], values: tuple[int, ...], best: int | None, value: float | None, store: Store
+) -> None:
+    asked = ("trial=1,2", f"objective.metric={LATENCY}", "objective.direction=minimize", *more)
+    plan, points = sweep(*asked)
+    for number, point in zip(values, points, strict=True):
+        phase = measured(**{LATENCY: float(number)})
+        stored(store, plan, point, phases=(phase,), metrics=phase.metrics)
+    found = document_of(plan, store)["best"]
+    assert (found and found["digest"]) == (None if best is None else points[best].digest)
+    assert (found and found["value"]) == value
+    assert ("\nbest: " in text_of(plan, store)) == (best is not None)
+    ran = run([*SWEEP, *asked, "action=status", f"output_dir={store.root}"])
+    assert ("warning: " in ran.err) == ("baseline" in "".join(more))
+
+
 def test_a_point_asked_for_twice_is_told(store: Store) -> None:
     plan = compiled("trial=1,1")
     stored(store, plan, plan.points[0])
