@@ -206,6 +206,8 @@ def _report(composer: Composer, plan: Plan, asked: Asked) -> int:
     rest, skipped = without_skipped(plan, asked)
     if not rest.valid or not rest.points:
         return _refused(plan, asked)
+    tell_all(plan, sys.stderr, "left out")
+    _tell_skipped(skipped, len(plan.points), sys.stderr)
     return report(
         rest,
         asked.output_dir,

@@ -103,8 +103,11 @@ def finish(plan: Plan, measured: Measured, store: Store, telling: Telling) -> in
         sys.stdout.flush()
         for note in notes:
             print(note, file=sys.stderr)
-    if measured.search is not None and measured.search.found is not None and not measured.interrupted:
-        return OK
+    if measured.search is not None and not measured.interrupted:
+        if measured.search.found is not None:
+            return OK
+        if measured.search.measured == 0:
+            return POINT_FAILED
     return _exit_code(seen, verdicts, measured.interrupted)
 
 

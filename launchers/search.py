@@ -111,6 +111,8 @@ def told(search: Search) -> str:
     'search: no aiperf.concurrency meets the gates, 1 does not; 9 of 128 points measured'
     """
     count = f"{search.measured} of {search.points} points measured"
+    if search.measured == 0:
+        return f"search: nothing is measured yet; {count}"
     if search.found is None or search.value is None:
         lowest = f", {search.above:g} does not" if search.above is not None else ""
         return f"search: no {search.key} meets the gates{lowest}; {count}"

@@ -73,6 +73,19 @@ def test_a_point_that_is_left_out_is_told_recorded_and_not_run(
     assert all(entry["problems"][0]["code"] == "tp-pp-gpus" for entry in recorded["left_out"])
 
 
+def test_a_report_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "realise", Machine().realise)
+    assert command(tmp_path, SIZES, "on_invalid=skip").code == 0
+    ran = command(tmp_path, SIZES, "on_invalid=skip", "action=report")
+    assert ran.code == 0
+    for words in (
+        "left out: override 'decode",
+        "left out (on_invalid=skip): 1 of 2 points",
+        "1 point left out, see above",
+    ):
+        assert words in ran.err
+
+
 def test_the_exit_code_is_that_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "realise", Machine(**failed()).realise)
     assert command(tmp_path, SIZES, "on_invalid=skip").code == 3

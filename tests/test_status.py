@@ -287,6 +287,33 @@ def test_a_report_ends_as_a_run_would(
     assert len(rows) == 3
 
 
+BISECT = ("search=bisect", "gates=['request_latency_ms.avg <= 300']")
+SEARCHES = [
+    ("nothing yet", (None, None, None), 3, "search: nothing is measured yet; 0 of 3 points measured"),
+    (
+        "found",
+        (200, None, 400),
+        0,
+        "search: aiperf.concurrency = 2 is the highest that meets the gates (8 does not",
+    ),
+    ("none", (400, None, None), 4, "search: no aiperf.concurrency meets the gates, 2 does not; 1 of 3"),
+]
+
+
+@pytest.mark.parametrize(
+    ("became", "code", "words"), [row[1:] for row in SEARCHES], ids=[r[0] for r in SEARCHES]
+)
+def test_a_report_of_a_search(became: tuple[float | None, ...], code: int, words: str, store: Store) -> None:
+    plan, points = sweep(*BISECT)
+    for value, point in zip(became, points, strict=True):
+        if value is not None:
+            phase = measured(**{"request_latency_ms.avg": float(value)})
+            stored(store, plan, point, phases=(phase,), metrics=phase.metrics)
+    ran = run([*SWEEP, *BISECT, "action=report", f"output_dir={store.root}"])
+    assert ran.code == code
+    assert words in ran.out
+
+
 def test_a_report_of_what_is_measured_now_says_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     plan = compiled()
     with store.lock(plan.deployments[0], plan.points):
