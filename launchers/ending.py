@@ -182,14 +182,17 @@ def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[
         **_judged(ending),
     }
     digest_of_best = chosen.digest if chosen else None
-    page = report.report_html(results, arguments, best=digest_of_best, spreads=ending.spreads)
+    left_out = [report.LeftOut.of(point) for point in telling.left_out]
+    page = report.report_html(
+        results, arguments, best=digest_of_best, spreads=ending.spreads, left_out=left_out
+    )
     try:
         folder = telling.folder or store.new_sweep()
         if chosen is not None and telling.reproduce is not None:
             again = sweep["reproduce"] = telling.reproduce(chosen, folder)
         write_atomically(folder / "sweep.json", as_json(sweep))
         write_atomically(folder / "results.csv", csv_text(results))
-        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, measured.seen))
+        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, measured.seen, telling))
         write_atomically(folder / "report.html", page)
     except StoreError as exception:
         return [f"warning: the sweep was not recorded: {exception}"]
@@ -199,13 +202,13 @@ def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[
     return notes
 
 
-def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen]) -> str:
+def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen], telling: Telling) -> str:
     standings = {str(entry.point.digest): entry.standing for entry in seen}
     attempts = {
         str(point.digest): store.attempts(plan.deployment(str(point.deployment)), point)
         for point in (entry.point for entry in seen)
     }
-    return trajectory_csv(plan.points, standings, attempts)
+    return trajectory_csv([*plan.points, *telling.left_out], standings, attempts)
 
 
 def _chosen(ending: Ending) -> Point | None:

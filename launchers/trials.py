@@ -40,6 +40,8 @@ class Trials:
         self.store = Store(Path(str(config.get("output_dir", "outputs"))))
         self.measured: list[Measured] = []
         self.plans: list[Plan] = []
+        self.left_out: list[Point] = []
+        """Trials of which nothing could be started, with the reason among their problems."""
         self.asked = 0
         self._folder: Path | None = None
 
@@ -57,6 +59,7 @@ class Trials:
         """
         plan = command.compiled(self.composer, batch)
         command.tell_all(plan, sys.stderr)
+        self.left_out += [point for point in plan.points if not point.valid]
         if len(plan.points) != len(batch):
             return [self._told(one, None, "its overrides cannot be read") for one in batch]
         # Beside a point that has problems, the others of the batch are measured.
@@ -80,7 +83,7 @@ class Trials:
         )
         plan = Plan(points, tuple(deployments.values()))
         reproduce = partial(best.reproduced, self.composer)
-        telling = Telling(self.format, self.arguments, reproduce, folder=self.folder)
+        telling = Telling(self.format, self.arguments, reproduce, self.left_out, self.folder)
         code = finish(plan, together, self.store, telling)
         results = {result.point_digest: result for result in together.results}
         found = best.best(best.entries(points, results, together.base))
@@ -91,6 +94,7 @@ class Trials:
             measured = run.measure(plan, command.system_of(plan), self.store)
         except Unfit as unfit:
             refuse(unfit.problems)
+            self.left_out += [replace(point, problems=unfit.problems, digest=None) for point in plan.points]
             return None
         if measured is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def test_a_point_that_is_left_out_is_told_recorded_and_not_run(
         ["decode.tensor_parallel_size=16", f"aiperf.concurrency={load}"] for load in (2, 4)
     ]
     assert all(entry["problems"][0]["code"] == "tp-pp-gpus" for entry in recorded["left_out"])
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    rows = list(csv.DictReader((folder / "trajectory.csv").open()))
+    assert [row["status"] for row in rows] == ["done", "done", "invalid", "invalid"]
+    assert [row["decode.tensor_parallel_size"] for row in rows] == ["2", "2", "16", "16"]
+    assert "a node has 8; lower the sizes" in rows[3]["reason"]
+    page = (folder / "report.html").read_text()
+    assert page.count("a node has 8; lower the sizes") == 2
+    assert "decode.tensor_parallel_size=16 aiperf.concurrency=4" in page
 
 
 def test_a_report_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -107,6 +108,22 @@ def test_all_batches_are_one_sweep(
     assert sweep["best"]["value"] == 400
     assert "best: aiperf-c4-r50" in capsys.readouterr().out
     assert (path.parent / "experiment" / "best.yaml").exists()
+
+
+def test_every_trial_is_in_the_trajectory(trials: Trials, tmp_path: Path) -> None:
+    for loads in ((4, 0), (6,), (99,), (2,)):
+        trials.launch(batch(*loads))
+    assert trials.finish() == ending.OK
+    (folder,) = tmp_path.glob("sweeps/*")
+    left_out = json.loads((folder / "sweep.json").read_text())["left_out"]
+    assert [one["overrides"][0].rpartition("=")[2] for one in left_out] == ["0", "6", "99"]
+    assert [one["problems"][0]["code"] for one in left_out] == ["load", "port-taken", "load"]
+    rows = list(csv.DictReader((folder / "trajectory.csv").open()))
+    assert [(row["aiperf.concurrency"], row["status"]) for row in rows] == [
+        *(("4", "done"), ("2", "done")),
+        *(("0", "invalid"), ("6", "invalid"), ("99", "invalid")),
+    ]
+    assert "is taken" in rows[3]["reason"]
 
 
 @pytest.mark.parametrize(
