@@ -21,7 +21,7 @@ from compiler.origin import with_origins
 from compiler.plan import Plan, Point
 from launchers import between as comparing
 from launchers.ledger import Entry, ledger, unread
-from launchers.refusal import PROBLEMS, refuse, warn
+from launchers.refusal import refuse, warn
 from launchers.results.frame import ABOUT_THE_COMMAND
 from launchers.results.result import Result
 from launchers.sides import Side, side
@@ -50,7 +50,7 @@ class Why:
 
 
 def explain(composer: Composer, plan: Plan, output_dir: Path, form: str) -> int:
-    """Prints why points would run; gives the exit code (0, or 2 with problems)."""
+    """Prints why points would run; gives the exit code (0, or 2 where something cannot be read)."""
     store = Store(output_dir)
     wrong, untold = unread(plan, store)
     if wrong:
@@ -64,7 +64,7 @@ def explain(composer: Composer, plan: Plan, output_dir: Path, form: str) -> int:
         _print_json({"schema": SCHEMA, "points": [_as_json(why) for why in found], "between": None})
     else:
         print("\n".join(lines(found)))
-    return OK if plan.valid else PROBLEMS
+    return OK
 
 
 def reasons(plan: Plan, store: Store) -> list[Why]:
@@ -179,7 +179,7 @@ def _compare(composer: Composer, plan: Plan, store: Store, asked: Sequence[str],
         _print_json({"schema": SCHEMA, "points": [], "between": comparing.document(comparison)})
     else:
         print("\n".join(comparing.lines(comparison)))
-    return OK if plan.valid else PROBLEMS
+    return OK
 
 
 def _as_json(why: Why) -> dict[str, Any]:

@@ -44,9 +44,18 @@ CODES = [
 
 @pytest.mark.parametrize(("arguments", "code"), [row[1:] for row in CODES], ids=[row[0] for row in CODES])
 def test_exit_codes_of_a_plan_and_of_a_run_agree(
-    arguments: tuple[str, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    assert command(tmp_path, "action=plan", *arguments).code == code
+    for action in ("plan", "status", "explain"):
+        ran = command(tmp_path, f"action={action}", *arguments)
+        assert ran.code == code
+        told = ran.out + ran.err
+        assert ("error: " in told, "nothing was started" in ran.err) == (code == 2, False)
+        assert ("left out: " in told) == (code == 0 and "valid" not in request.node.callspec.id)
     monkeypatch.setattr(local, "realise", Machine().realise)
     assert command(tmp_path, *arguments).code == code
     assert (tmp_path / "outputs").exists() == (code == 0)
