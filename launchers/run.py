@@ -17,7 +17,7 @@ from compiler.emit import emit
 from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
-from launchers import best, gates, search, writable
+from launchers import gates, search, writable
 from launchers.ending import OK, Measured, Seen, Telling, finish, labels_in
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
@@ -121,12 +121,12 @@ def together(
     plan: Plan, seen: Sequence[Seen], base: gates.Baselines, started: datetime, interrupted: bool = False
 ) -> Measured:
     """What is known of all points of the plan, as far as they were asked for."""
-    climbed = ladder(plan.points)
-    if climbed is None:
-        return Measured(tuple(seen), base, interrupted, None, started)
-    # Points of a search that nobody had to measure are no failures.
-    seen = [entry for entry in seen if entry.standing.result is not None]
-    return Measured(tuple(seen), base, interrupted, _found(climbed, seen, base), started)
+    results = [one for entry in seen if (one := entry.standing.result) is not None]
+    found = search.so_far(plan.points, results, base)
+    if found is not None:
+        # Points of a search that nobody had to measure are no failures.
+        seen = [entry for entry in seen if entry.standing.result is not None]
+    return Measured(tuple(seen), base, interrupted, found, started)
 
 
 def _leave(store: Store, form: str, points: int) -> int:
@@ -146,11 +146,7 @@ def _choice(
     climbed: Ladder, look: Callable[[], Sequence[Result]], base: Mapping[str, Mapping[str, float]]
 ) -> search.Choose:
     """How points of a search are chosen from now on; what is known by now is not measured again."""
-    by_digest = {str(point.digest): point for point in climbed.points}
-
-    def judge(result: Result) -> bool:
-        return best.passes([by_digest[result.point_digest]], result, base)
-
+    judge = search.judge_of(climbed.points, base)
     budget = climbed.points[0].config.get("budget")
     return search.bisect(climbed.points, judge, search.judged(look(), judge), budget)
 
@@ -169,16 +165,6 @@ def _known(
         if now.result is not None and (point.digest in done or not _is_old(now, before[point.digest])):
             found.append(now.result)
     return found
-
-
-def _found(climbed: Ladder, seen: Sequence[Seen], base: Mapping[str, Mapping[str, float]]) -> search.Search:
-    """What the results say together, those from before included."""
-    judged = {
-        one.point_digest: best.passes([entry.point], one, base)
-        for entry in seen
-        if (one := entry.standing.result) is not None
-    }
-    return search.outcome(climbed.key, climbed.points, climbed.values, judged)
 
 
 def _is_done(plan: Plan, point: Point, standing: Standing) -> bool:

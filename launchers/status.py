@@ -17,7 +17,7 @@ from typing import Any
 
 from compiler.errors import format_problem, json_value, one_line
 from compiler.plan import Plan, Status
-from launchers import best, gates
+from launchers import best, gates, search
 from launchers.ledger import Entry, ledger, unread
 from launchers.refusal import refuse, warn
 from launchers.results.frame import MAIN_METRICS, settings_of
@@ -57,6 +57,8 @@ def lines(entries: Sequence[Entry], store: Store, width: int = WIDTH) -> Iterato
     chosen = best_of(entries)
     if chosen is not None:
         yield best.told(chosen)
+    if (climbed := _search(entries)) is not None:
+        yield search.told(climbed)
     found: list[Entry] = []
     rest: Counter[str] = Counter()
     for state, most in SHOWN_OF_MANY.items():
@@ -82,6 +84,7 @@ def document(entries: Sequence[Entry], store: Store) -> dict[str, Any]:
         "output_dir": str(store.root),
         "summary": {"points": len(entries), **{state: counts[state] for state in SHOWN_OF_MANY}},
         "best": chosen.as_json() if chosen else None,
+        "search": climbed.as_json() if (climbed := _search(entries)) else None,
         "points": [_as_json(entry) for entry in entries],
     }
 
@@ -106,6 +109,15 @@ def best_of(entries: Sequence[Entry]) -> best.Best | None:
     done = [entry.standing.result for entry in entries if entry.standing.status == "done"]
     results = {result.point_digest: result for result in done if result is not None}
     return None if problems else best.best(best.entries(asked, results, base))
+
+
+def _search(entries: Sequence[Entry]) -> search.Search | None:
+    """What a search has come to by now; null where there is none, or a baseline cannot be read."""
+    asked = [entry.point for entry in entries if entry.deployment is not None]
+    base, problems = gates.baselines(asked)
+    stored = [entry.standing.result for entry in entries if entry.standing.status != "running"]
+    results = [result for result in stored if result is not None]
+    return None if problems else search.so_far(asked, results, base)
 
 
 def _ranked(done: Sequence[Entry], chosen: best.Best | None) -> list[Entry]:
