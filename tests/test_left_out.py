@@ -157,3 +157,27 @@ def test_a_guard_names_the_estimate_and_starts_nothing(
     written = document(command(tmp_path, "action=plan", "format=json", LOADS, guard))
     assert written["estimate"]["seconds"] == 56.0
     assert written["deployments"] == []
+
+
+SEARCH = ("search=bisect", "gates=['request_latency_ms.avg <= 300']", "aiperf.concurrency=range(1,51)")
+GUARDS_OF_SEARCHES = [
+    ("bisection", ("max_points=8",), 0),
+    ("too-few", ("max_points=7",), 2),
+    ("budget", ("max_points=3", "budget=3"), 0),
+    ("large-budget", ("max_points=7", "budget=99"), 2),
+    ("hours", ("max_gpu_hours=2",), 0),
+    ("hours-of-all", ("max_gpu_hours=2", "search=null"), 2),
+    ("no-search", ("max_points=49", "search=null"), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [row[1:] for row in GUARDS_OF_SEARCHES], ids=[row[0] for row in GUARDS_OF_SEARCHES]
+)
+def test_a_search_counts_as_what_it_measures_at_most(
+    more: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    ran = command(tmp_path, *SEARCH, *more, "action=plan")
+    assert ran.code == code, ran.err
+    if "max_points=7" in more:
+        assert "the command would measure more than that: 8 of 50 points" in ran.out
