@@ -17,14 +17,18 @@ LONGEST_S = 3e9
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-def estimate(points: Sequence[Point], deployments: Sequence[Deployment]) -> Estimate:
+def estimate(points: Sequence[Point], deployments: Sequence[Deployment], most: int | None = None) -> Estimate:
     """Cost of measuring every distinct point without errors, one deployment after another, each started once.
 
-    GPU hours are those of the allocation: idle GPUs are paid, too.
+    GPU hours are those of the allocation: idle GPUs are paid, too. `most`: points that are measured of them, and
+    which is not known: the costliest; null: all.
     """
     distinct = {point.digest: point for point in points if point.valid and point.deployment is not None}
+    measured = list(distinct.values())
+    if most is not None:
+        measured = sorted(measured, key=lambda point: -point_seconds(point.config))[:most]
     seconds: dict[str, float] = {}
-    for point in distinct.values():
+    for point in measured:
         deployment = str(point.deployment)
         if deployment not in seconds:
             seconds[deployment] = start_seconds(point.config)
@@ -81,10 +85,15 @@ def _load_seconds(load: Mapping[str, Any], request_s: float) -> float:
         return LONGEST_S
 
 
-def over_budget(plan: Plan) -> list[Problem]:
-    """What is above the guards; where points differ in them, the lowest counts."""
-    number = len({point.digest for point in plan.points if point.valid})
-    needs = f"{number} point{'s' if number != 1 else ''}, {words(plan.estimate)}"
+def over_budget(plan: Plan, most_measured: int | None = None) -> list[Problem]:
+    """What is above the guards; where points differ in them, the lowest counts.
+
+    `most_measured`: points of a search that it measures at most; null: all are measured.
+    """
+    distinct = len({point.digest for point in plan.points if point.valid})
+    number = distinct if most_measured is None else most_measured
+    of_all = f" of {distinct}" if number < distinct else ""
+    needs = f"{number}{of_all} point{'s' if distinct != 1 else ''}, {words(plan.estimate)}"
     problems = []
     most, hours = _lowest(plan, "max_points"), _lowest(plan, "max_gpu_hours")
     if most is not None and number > most:

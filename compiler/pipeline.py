@@ -19,7 +19,7 @@ from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
 from compiler.rules.workload import times
 from compiler.schema import parse
-from compiler.search import search
+from compiler.search import most_measured, search
 from compiler.sweep import across
 
 
@@ -43,8 +43,9 @@ def compile_sweep(composer: Composer, points: Sequence[Sequence[str]]) -> Plan:
         told = [_told(point, together) for point in told]
     used = {point.deployment for point in told}
     held = tuple(one for digest, one in deployments.items() if digest in used)
-    plan = Plan(tuple(told), held, estimate(told, held))
-    return _refused(composer, plan, over_budget(plan))
+    most = most_measured(told)
+    plan = Plan(tuple(told), held, estimate(told, held, most))
+    return _refused(composer, plan, over_budget(plan, most))
 
 
 def _refused(composer: Composer, plan: Plan, problems: Sequence[Problem]) -> Plan:

@@ -49,6 +49,16 @@ def ladder(points: Sequence[Point]) -> Ladder | None:
     )
 
 
+def most_measured(points: Sequence[Point]) -> int | None:
+    """Points that a search measures at most: the lowest, the highest, and a bisection between; null for no search."""
+    climbed = ladder([point for point in points if point.valid])
+    if climbed is None:
+        return None
+    number, budget = len(climbed.points), climbed.points[0].config.get("budget")
+    needed = 2 + (number - 2).bit_length() if number > 1 else number
+    return needed if budget is None else min(int(budget), needed)
+
+
 def search(points: Sequence[Point]) -> list[Problem]:
     """What keeps these points from being searched; nothing for a sweep that measures all of them."""
     config = next((point.config for point in points if point.config), {})

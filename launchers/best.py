@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from compiler import digest
-from compiler.compose import Composer
+from compiler.compose import COMPLAINTS, Composer
+from compiler.compose.choosing import text
 from compiler.emit import render
 from compiler.keys import of_command
 from compiler.model import OWN_SEED
-from compiler.pipeline import compile_point
+from compiler.pipeline import compile_sweep
 from compiler.plan import Phase, Point
 from launchers import gates
 from launchers.atomic import write_atomically
@@ -31,8 +32,19 @@ from launchers.results.table import number
 
 NAME = "best"
 """Option of the group `experiment` that the file is."""
-Reproduce = Callable[[Point, Path], str]
-"""Writes the file into a sweep's folder, where there can be one; gives the command that measures the point."""
+OFF: Mapping[str, Any] = {
+    "action": "run",
+    "search": None,
+    "budget": None,
+    "force": False,
+    "launch.detach": False,
+}
+"""What a file may say of the same, and the value with which a command measures one point and no more."""
+Reproduce = Callable[[Point, Path], str | None]
+"""Writes the file into a sweep's folder, where there can be one; gives the command that measures the point.
+
+Null: no command does.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +154,64 @@ def told(found: Best) -> str:
     return f"best: {found.label}  {found.metric} = {number(found.value)} ({found.direction}{trials})"
 
 
-def reproduced(composer: Composer, point: Point, folder: Path) -> str:
-    """The command line that measures `point` again.
+def reproduced(composer: Composer, point: Point, folder: Path) -> str | None:
+    """The command line that measures `point` again, and nothing else; null where there is none.
 
-    Where a file can say what the point is, that is `<folder>/experiment/best.yaml`: it is composed once more, and
-    stays only if the point has the same digest. Else the overrides are spelled out.
+    Where a file can say what the point is, that is `<folder>/experiment/best.yaml`; else the overrides are spelled
+    out. Either is compiled once more, and told only if it gives the one point of the same digest.
     """
-    settings = [text for text in composer.hydra_overrides if "sweeper" not in text.partition("=")[0]]
-    overrides = [text for text in point.overrides if not of_command(_key(text))]
+    settings = [word for word in composer.hydra_overrides if "sweeper" not in word.partition("=")[0]]
+    typed = [word for word in point.overrides if not of_command(_key(word))]
+    overrides = [*typed, *_turned_off(composer, typed)]
     path = folder / "experiment" / f"{NAME}.yaml"
-    text = _overlay(composer, point, overrides)
-    if text is not None:
-        write_atomically(path, text)
-        again, _ = compile_point(composer.beside(folder), [f"experiment={NAME}"])
-        if again.digest is not None and again.digest == point.digest:
+    said = _overlay(composer, point, overrides)
+    if said is not None:
+        write_atomically(path, said)
+        if _measures(composer.beside(folder), [f"experiment={NAME}"], point):
             return _command("--config-dir", str(folder), f"experiment={NAME}", *settings)
         path.unlink()
         path.parent.rmdir()
-    own = ["--config-dir", str(composer.extra_dir)] if composer.extra_dir else []
-    return _command(*own, *overrides, *settings)
+    own = composer.extra_dir
+    if not _measures(composer.beside(own), overrides, point):
+        return None
+    return _command(*(["--config-dir", str(own)] if own else []), *overrides, *settings)
+
+
+def _turned_off(composer: Composer, overrides: Sequence[str]) -> list[str]:
+    """Overrides against what the files of a selection do with points: choose them, search them, force them."""
+    composed = composer.compose(overrides).data or {}
+    found = [f"{key}={text(off)}" for key, off in OFF.items() if _held(composed, key) != off]
+    said = composer.choosing(overrides)
+    chosen = {str(key).lstrip("+").partition(".")[0] for key in said.params or {}}
+    if said.zip is not None or "zip" in chosen:
+        found.append("zip=null")
+    if said.sample.get("count") or said.sample.get("params") or "sample" in chosen:
+        found += ["sample.count=0", "sample.params=null"]
+    return found
+
+
+def _held(config: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; what is not there is off.
+
+    >>> _held({"launch": {"detach": True}}, "launch.detach"), _held({}, "budget")
+    (True, None)
+    """
+    head, _, name = key.rpartition(".")
+    return (config.get(head, {}) if head else config).get(name, OFF[key])
+
+
+def _measures(composer: Composer, words: Sequence[str], point: Point) -> bool:
+    """True for a command that stands for the point alone."""
+    try:
+        params = composer.choosing(words).params or {}
+        # As Hydra's sweeper does it: what a file sweeps comes before what is typed.
+        points, wrong = composer.points([*(f"{key}={value}" for key, value in params.items()), *words])
+    except COMPLAINTS:
+        return False
+    found = compile_sweep(composer, points).points
+    same = [one for one in found if one.digest is not None and one.digest == point.digest]
+    alone = len(found) == len(same) == 1 and not wrong
+    return alone and all(_held(same[0].config, key) == off for key, off in OFF.items())
 
 
 def _overlay(composer: Composer, point: Point, overrides: Sequence[str]) -> str | None:

@@ -165,15 +165,20 @@ def _show_plan(_: Composer, plan: Plan, asked: Asked) -> int:
     from launchers.store import Store
 
     plan, reasons = _with_status(plan, Store(asked.output_dir))
-    runnable = without_skipped(plan, asked)[0]
-    word = "left out" if runnable.points and runnable.valid else "error"
+    word, code = _of_the_rest(plan, asked)
     if asked.format == "json":
         view.print_json(plan)
         tell_all(plan, sys.stderr, word)
     else:
         view.print_text(plan, reasons)
         tell_all(plan, sys.stdout, word)
-    return OK if runnable.points and runnable.valid else PROBLEMS
+    return code
+
+
+def _of_the_rest(plan: Plan, asked: Asked) -> tuple[str, int]:
+    """What errors are called where nothing is started, and the exit code: that of the points not to be skipped."""
+    rest = without_skipped(plan, asked)[0]
+    return ("left out", OK) if rest.points and rest.valid else ("error", PROBLEMS)
 
 
 def without_skipped(plan: Plan, asked: Asked) -> tuple[Plan, tuple[Point, ...]]:
@@ -201,8 +206,9 @@ def _show_schema(*_: object) -> int:
 def _status(_: Composer, plan: Plan, asked: Asked) -> int:
     from launchers.status import status
 
-    tell_all(plan, sys.stderr)
-    return status(plan, asked.output_dir, asked.format)
+    word, code = _of_the_rest(plan, asked)
+    tell_all(plan, sys.stderr, word)
+    return status(plan, asked.output_dir, asked.format) or code
 
 
 def _report(composer: Composer, plan: Plan, asked: Asked) -> int:
@@ -213,6 +219,8 @@ def _report(composer: Composer, plan: Plan, asked: Asked) -> int:
     rest, skipped = without_skipped(plan, asked)
     if not rest.valid or not rest.points:
         return _refused(plan, asked)
+    tell_all(plan, sys.stderr, "left out")
+    _tell_skipped(skipped, len(plan.points), sys.stderr)
     return report(
         rest,
         asked.output_dir,
@@ -223,8 +231,9 @@ def _report(composer: Composer, plan: Plan, asked: Asked) -> int:
 def _explain(composer: Composer, plan: Plan, asked: Asked) -> int:
     from launchers.explain import explain
 
-    tell_all(plan, sys.stderr)
-    return explain(composer, plan, asked.output_dir, asked.format)
+    word, code = _of_the_rest(plan, asked)
+    tell_all(plan, sys.stderr, word)
+    return explain(composer, plan, asked.output_dir, asked.format) or code
 
 
 def _gc(_: Composer, plan: Plan, asked: Asked) -> int:

@@ -25,6 +25,7 @@ from launchers.results.result import Result
 from launchers.results.trajectory import trajectory_csv
 from launchers.store import Standing, Store, StoreError, as_json, write_atomically
 
+NO_COMMAND = "no command measures this point alone; sweep.json has its overrides"
 OK, POINT_FAILED, GATE_FAILED, INTERRUPTED = 0, 3, 4, 130
 
 
@@ -102,8 +103,11 @@ def finish(plan: Plan, measured: Measured, store: Store, telling: Telling) -> in
         sys.stdout.flush()
         for note in notes:
             print(note, file=sys.stderr)
-    if measured.search is not None and measured.search.found is not None and not measured.interrupted:
-        return OK
+    if measured.search is not None and not measured.interrupted:
+        if measured.search.found is not None:
+            return OK
+        if measured.search.measured == 0:
+            return POINT_FAILED
     return _exit_code(seen, verdicts, measured.interrupted)
 
 
@@ -178,27 +182,33 @@ def _record(store: Store, plan: Plan, ending: Ending, telling: Telling) -> list[
         **_judged(ending),
     }
     digest_of_best = chosen.digest if chosen else None
-    page = report.report_html(results, arguments, best=digest_of_best, spreads=ending.spreads)
+    left_out = [report.LeftOut.of(point) for point in telling.left_out]
+    page = report.report_html(
+        results, arguments, best=digest_of_best, spreads=ending.spreads, left_out=left_out
+    )
     try:
         folder = telling.folder or store.new_sweep()
         if chosen is not None and telling.reproduce is not None:
             again = sweep["reproduce"] = telling.reproduce(chosen, folder)
         write_atomically(folder / "sweep.json", as_json(sweep))
         write_atomically(folder / "results.csv", csv_text(results))
-        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, measured.seen))
+        write_atomically(folder / "trajectory.csv", _trajectory(store, plan, measured.seen, telling))
         write_atomically(folder / "report.html", page)
     except StoreError as exception:
         return [f"warning: the sweep was not recorded: {exception}"]
-    return [f"report: {folder / 'report.html'}", *([f"best again: {again}"] if again else [])]
+    notes = [f"report: {folder / 'report.html'}"]
+    if "reproduce" in sweep:
+        notes.append(f"best again: {again or NO_COMMAND}")
+    return notes
 
 
-def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen]) -> str:
+def _trajectory(store: Store, plan: Plan, seen: Sequence[Seen], telling: Telling) -> str:
     standings = {str(entry.point.digest): entry.standing for entry in seen}
     attempts = {
         str(point.digest): store.attempts(plan.deployment(str(point.deployment)), point)
         for point in (entry.point for entry in seen)
     }
-    return trajectory_csv(plan.points, standings, attempts)
+    return trajectory_csv([*plan.points, *telling.left_out], standings, attempts)
 
 
 def _chosen(ending: Ending) -> Point | None:

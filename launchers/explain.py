@@ -9,7 +9,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,11 @@ from compiler.errors import Problem, json_value, one_line
 from compiler.keys import in_digest
 from compiler.origin import with_origins
 from compiler.plan import Plan, Point
+from compiler.search import ladder
 from launchers import between as comparing
+from launchers import gates, search
 from launchers.ledger import Entry, ledger, unread
-from launchers.refusal import PROBLEMS, refuse, warn
+from launchers.refusal import refuse, warn
 from launchers.results.result import Result
 from launchers.sides import Side, side
 from launchers.store import RESULT, Store, read_result
@@ -35,7 +37,9 @@ MOST_NEAREST = 10
 MOST_COMPARED = 200
 """Results that are looked at for that, the newest first."""
 
-Decision = Literal["runs", "waits", "is done", "is a double", "cannot run"]
+Decision = Literal[
+    "runs", "runs next", "may run", "waits", "is not needed", "is done", "is a double", "cannot run"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Why:
 
 
 def explain(composer: Composer, plan: Plan, output_dir: Path, form: str) -> int:
-    """Prints why points would run; gives the exit code (0, or 2 with problems)."""
+    """Prints why points would run; gives the exit code (0, or 2 where something cannot be read)."""
     store = Store(output_dir)
     wrong, untold = unread(plan, store)
     if wrong:
@@ -65,7 +69,7 @@ def explain(composer: Composer, plan: Plan, output_dir: Path, form: str) -> int:
         _print_json({"schema": SCHEMA, "points": [_as_json(why) for why in found], "between": None})
     else:
         print("\n".join(lines(found)))
-    return OK if plan.valid else PROBLEMS
+    return OK
 
 
 def reasons(plan: Plan, store: Store) -> list[Why]:
@@ -73,7 +77,36 @@ def reasons(plan: Plan, store: Store) -> list[Why]:
     entries = ledger(plan, store)
     new = [entry for entry in entries if entry.standing.status == "new" and entry.double_of is None]
     stored = _newest(store) if 0 < len(new) <= MOST_NEAREST else []
-    return [_why(entry, stored) for entry in entries]
+    return _searched(plan, [_why(entry, stored) for entry in entries])
+
+
+def _searched(plan: Plan, found: Sequence[Why]) -> list[Why]:
+    """The same for a search, which runs what it needs, one point after the other."""
+    base, problems = gates.baselines(plan.points)
+    reused = [why.entry.standing.result for why in found if why.entry.reused and why.entry.double_of is None]
+    known = [result for result in reused if result is not None]
+    outcome, climbed = (
+        search.so_far(plan.points, known, base),
+        ladder([one for one in plan.points if one.valid]),
+    )
+    if outcome is None or climbed is None or problems:
+        return list(found)
+    judged = search.judged(known, search.judge_of(climbed.points, base))
+    first = search.next_point(climbed.points, judged)
+    left = {point.digest for point in search.still_open(climbed.points, judged)}
+    enough = search.told(outcome).removeprefix("search: ")
+
+    def of(why: Why) -> Why:
+        digest = why.entry.point.digest
+        if why.decision != "runs":
+            return why
+        if first is not None and digest == first.digest:
+            return replace(why, decision="runs next", why=f"the search asks for it first; {why.why}")
+        if digest in left:
+            return replace(why, decision="may run", why=f"by what the search finds at others; {why.why}")
+        return replace(why, decision="is not needed", why=enough, nearest="")
+
+    return [of(why) for why in found]
 
 
 def lines(found: Sequence[Why]) -> Iterator[str]:
@@ -96,8 +129,11 @@ def lines(found: Sequence[Why]) -> Iterator[str]:
 
 _PLURAL: Mapping[Decision, str] = {
     "runs": "run",
+    "runs next": "run next",
+    "may run": "may run",
     "waits": "wait",
     "cannot run": "cannot run",
+    "is not needed": "are not needed",
     "is a double": "are doubles",
     "is done": "are done",
 }
@@ -176,7 +212,7 @@ def _compare(composer: Composer, plan: Plan, store: Store, asked: Sequence[str],
         _print_json({"schema": SCHEMA, "points": [], "between": comparing.document(comparison)})
     else:
         print("\n".join(comparing.lines(comparison)))
-    return OK if plan.valid else PROBLEMS
+    return OK
 
 
 def _as_json(why: Why) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import Problem, error
-from compiler.plan import Plan, Point
+from compiler.plan import Point
 from compiler.rules.workload import Gate, read_gate
 from launchers.results import reading
 from launchers.results.result import Result, ResultError
@@ -42,11 +42,11 @@ class GateVerdict:
         return asdict(self)
 
 
-def baselines(plan: Plan) -> tuple[dict[str, Mapping[str, float]], list[Problem]]:
+def baselines(points: Sequence[Point]) -> tuple[dict[str, Mapping[str, float]], list[Problem]]:
     """Metrics of every baseline that points name, by path; and the baselines that cannot serve as one."""
     found: dict[str, Mapping[str, float]] = {}
     problems: list[Problem] = []
-    for path in dict.fromkeys(point.config.get("baseline") for point in plan.points):
+    for path in dict.fromkeys(point.config.get("baseline") for point in points):
         if path is None:
             continue
         try:

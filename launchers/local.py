@@ -77,12 +77,13 @@ async def _measure(
     deployment = group.deployment
     # Whoever held the lock before may have measured some of them.
     points = [point for point in group.points if wishes.wanted(deployment, point)]
-    if not points:
+    choose = wishes.choose() if wishes.choose is not None else None
+    if not points or (choose is not None and choose([]) is None):
         return []
     write_files(deployment)
     claim = partial(claimed, deployment.num_nodes, deployment.storage_cache_dir)
     with EventLog(store.events_path(deployment), (display.of(deployment),)) as tell:
-        return await session.realise(deployment, points, store, claim, tell, wishes.choose)
+        return await session.realise(deployment, points, store, claim, tell, choose)
 
 
 class _Stop:

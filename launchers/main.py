@@ -31,7 +31,7 @@ from compiler.compose import COMPLAINTS, Composer, composer
 from compiler.errors import Problem, error
 from compiler.origin import with_origins
 from launchers import command
-from launchers.refusal import Trouble, refuse
+from launchers.refusal import Trouble, refuse, tell
 
 if TYPE_CHECKING:
     from launchers.trials import Trials
@@ -204,12 +204,15 @@ def _trials(
 
 def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     """Lets a foreign sweeper run; gives the exit code of all its trials together."""
-    from launchers.trials import Lost
+    from launchers.trials import Lost, Spent
 
     try:
         sweeper.sweep(arguments)
     except KeyboardInterrupt:
         return trials.finish(interrupted=True)
+    except Spent as spent:
+        tell(spent.problems, sys.stderr)
+        print("servix: the search ends here", file=sys.stderr)
     except (Lost, ValueError, AssertionError, NotImplementedError, HydraException) as exception:
         # No trial counts, more failed than the sweeper was told to bear, or it cannot read a range.
         _debug()

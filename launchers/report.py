@@ -20,7 +20,7 @@ def report(plan: Plan, output_dir: Path, telling: Telling) -> int:
     """The exit code: 0 every point valid, 3 a point is not or was not measured, 4 a gate failed."""
     started, store = datetime.now(UTC), Store(output_dir)
     wrong, untold = unread(plan, store)
-    base, problems = gates.baselines(plan)
+    base, problems = gates.baselines(plan.points)
     if wrong or problems:
         return refuse([*wrong, *problems])
     warn(untold)

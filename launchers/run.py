@@ -7,7 +7,7 @@ Never does: starting a process (the system's launcher does); showing results.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from compiler.emit import emit
 from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
-from launchers import best, gates, search, writable
+from launchers import gates, search, writable
 from launchers.ending import OK, Measured, Seen, Telling, finish, labels_in
 from launchers.ledger import is_done
 from launchers.refusal import Unfit, refuse
@@ -69,7 +69,7 @@ def measure(
 
     Raises Unfit when nothing can be started.
     """
-    base, problems = gates.baselines(plan)
+    base, problems = gates.baselines(plan.points)
     if problems:
         raise Unfit(problems)
     started = datetime.now(UTC)
@@ -84,8 +84,9 @@ def measure(
     todo = [point for key, point in distinct.items() if key not in done]
     climbed, choose = ladder(plan.points), None
     if climbed is not None:
-        choose = _choice(climbed, [before[key].result for key in done], base)
-        todo = todo if choose([]) is not None else []
+        look = partial(_known, plan, climbed, store, before, done)
+        choose = partial(_choice, climbed, look, base)
+        todo = todo if choose()([]) is not None else []
     _announce(plan, len(distinct), len(done), store)
     _tell_lost(plan, list(distinct.values()), before)
     interrupted, measured = False, dict[str, Result]()
@@ -125,12 +126,12 @@ def together(
     plan: Plan, seen: Sequence[Seen], base: gates.Baselines, started: datetime, interrupted: bool = False
 ) -> Measured:
     """What is known of all points of the plan, as far as they were asked for."""
-    climbed = ladder(plan.points)
-    if climbed is None:
-        return Measured(tuple(seen), base, interrupted, None, started)
-    # Points of a search that nobody had to measure are no failures.
-    seen = [entry for entry in seen if entry.standing.result is not None]
-    return Measured(tuple(seen), base, interrupted, _found(climbed, seen, base), started)
+    results = [one for entry in seen if (one := entry.standing.result) is not None]
+    found = search.so_far(plan.points, results, base)
+    if found is not None:
+        # Points of a search that nobody had to measure are no failures.
+        seen = [entry for entry in seen if entry.standing.result is not None]
+    return Measured(tuple(seen), base, interrupted, found, started)
 
 
 def _leave(store: Store, form: str, points: int) -> int:
@@ -147,27 +148,28 @@ def _check_writable(plan: Plan, store: Store, todo: Sequence[Point]) -> None:
 
 
 def _choice(
-    climbed: Ladder, known: Sequence[Result | None], base: Mapping[str, Mapping[str, float]]
+    climbed: Ladder, look: Callable[[], Sequence[Result]], base: Mapping[str, Mapping[str, float]]
 ) -> search.Choose:
-    """How points of a search are chosen; what is `known` is not measured again."""
-    by_digest = {str(point.digest): point for point in climbed.points}
-
-    def judge(result: Result) -> bool:
-        return best.passes([by_digest[result.point_digest]], result, base)
-
+    """How points of a search are chosen from now on; what is known by now is not measured again."""
+    judge = search.judge_of(climbed.points, base)
     budget = climbed.points[0].config.get("budget")
-    before = search.judged([result for result in known if result is not None], judge)
-    return search.bisect(climbed.points, judge, before, budget)
+    return search.bisect(climbed.points, judge, search.judged(look(), judge), budget)
 
 
-def _found(climbed: Ladder, seen: Sequence[Seen], base: Mapping[str, Mapping[str, float]]) -> search.Search:
-    """What the results say together, those from before included."""
-    judged = {
-        one.point_digest: best.passes([entry.point], one, base)
-        for entry in seen
-        if (one := entry.standing.result) is not None
-    }
-    return search.outcome(climbed.key, climbed.points, climbed.values, judged)
+def _known(
+    plan: Plan,
+    climbed: Ladder,
+    store: Store,
+    before: Mapping[str | None, Standing],
+    done: Collection[str | None],
+) -> list[Result]:
+    """Results of a search that were there before, and those that others have measured since, whatever came of it."""
+    found = []
+    for point in climbed.points:
+        now = _look(plan, store, point)
+        if now.result is not None and (point.digest in done or not _is_old(now, before[point.digest])):
+            found.append(now.result)
+    return found
 
 
 def _is_wanted(

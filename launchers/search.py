@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.plan import Point
+from compiler.search import ladder
+from launchers import best, gates
 from launchers.results.result import Result
 
 Judge = Callable[[Result], bool]
@@ -68,6 +70,20 @@ def next_point(points: Sequence[Point], judged: Mapping[str, bool]) -> Point | N
     return points[(low + high) // 2] if high - low > 1 else None
 
 
+def still_open(points: Sequence[Point], judged: Mapping[str, bool]) -> Sequence[Point]:
+    """Points that a search may yet ask for: those between its bounds, and none when nothing is left to learn."""
+    if next_point(points, judged) is None:
+        return ()
+    low, high = _bounds(points, judged)
+    return points[0 if low is None else low + 1 : high]
+
+
+def judge_of(points: Sequence[Point], base: gates.Baselines) -> Judge:
+    """Says of results of these points whether they meet the gates. `base` is what `gates.baselines` found."""
+    by_digest = {str(point.digest): point for point in points}
+    return lambda result: best.passes([by_digest[result.point_digest]], result, base)
+
+
 def bisect(
     points: Sequence[Point],
     judge: Judge,
@@ -104,6 +120,15 @@ def outcome(key: str, points: Sequence[Point], values: Sequence[float], judged: 
     )
 
 
+def so_far(points: Sequence[Point], results: Sequence[Result], base: gates.Baselines) -> Search | None:
+    """What results of these points come to; null where all of the points are asked for."""
+    climbed = ladder([point for point in points if point.valid])
+    if climbed is None:
+        return None
+    known = judged(results, judge_of(climbed.points, base))
+    return outcome(climbed.key, climbed.points, climbed.values, known)
+
+
 def told(search: Search) -> str:
     """The outcome in one line.
 
@@ -111,6 +136,8 @@ def told(search: Search) -> str:
     'search: no aiperf.concurrency meets the gates, 1 does not; 9 of 128 points measured'
     """
     count = f"{search.measured} of {search.points} points measured"
+    if search.measured == 0:
+        return f"search: nothing is measured yet; {count}"
     if search.found is None or search.value is None:
         lowest = f", {search.above:g} does not" if search.above is not None else ""
         return f"search: no {search.key} meets the gates{lowest}; {count}"

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compiler.digest import short
-from compiler.errors import json_value, one_line
+from compiler.errors import format_problem, json_value, one_line
 from compiler.plan import Plan, Status
+from launchers import best, gates, search
 from launchers.ledger import Entry, ledger, unread
-from launchers.refusal import PROBLEMS, refuse, warn
+from launchers.refusal import refuse, warn
 from launchers.results.frame import MAIN_METRICS, settings_of
-from launchers.results.table import COLUMNS, NONE, Row, clipped, number
+from launchers.results.table import COLUMNS, NONE, Row, clipped
 from launchers.store import Store
 
 OK = 0
@@ -35,7 +35,7 @@ _NUMBERS = [column for column in COLUMNS if column[1] not in ("status", "request
 
 
 def status(plan: Plan, output_dir: Path, form: str) -> int:
-    """Prints how far the points are; gives the exit code (0, or 2 with problems)."""
+    """Prints how far the points are; gives the exit code (0, or 2 where nothing can be read)."""
     store = Store(output_dir)
     wrong, untold = unread(plan, store)
     if wrong:
@@ -47,22 +47,23 @@ def status(plan: Plan, output_dir: Path, form: str) -> int:
     else:
         width = max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
         print("\n".join(lines(entries, store, width)))
-    warn(untold)
-    return OK if plan.valid else PROBLEMS
+    warn([*untold, *map(format_problem, gates.baselines(plan.points)[1])])
+    return OK
 
 
 def lines(entries: Sequence[Entry], store: Store, width: int = WIDTH) -> Iterator[str]:
     """The text form: the summary first, then points by how much they need a look."""
     yield _summary(entries, store)
-    if best := _best(entries):
-        metric, entry = best
-        value = number(_metrics(entry)[metric])
-        yield f"best: {entry.point.name} ({_short(entry)}) with {metric} {value}"
+    chosen = best_of(entries)
+    if chosen is not None:
+        yield best.told(chosen)
+    if (climbed := _search(entries)) is not None:
+        yield search.told(climbed)
     found: list[Entry] = []
     rest: Counter[str] = Counter()
     for state, most in SHOWN_OF_MANY.items():
         having = [entry for entry in entries if entry.standing.status == state and entry.deployment]
-        having = sorted(having, key=_rank) if state == "done" else having
+        having = _ranked(having, chosen) if state == "done" else having
         shown = having if len(entries) <= MOST_SHOWN else having[:most]
         found += shown
         rest[state] = len(having) - len(shown)
@@ -77,12 +78,13 @@ def lines(entries: Sequence[Entry], store: Store, width: int = WIDTH) -> Iterato
 def document(entries: Sequence[Entry], store: Store) -> dict[str, Any]:
     """The JSON form."""
     counts = Counter(entry.standing.status for entry in entries)
-    best = _best(entries)
+    chosen = best_of(entries)
     return {
         "schema": SCHEMA,
         "output_dir": str(store.root),
         "summary": {"points": len(entries), **{state: counts[state] for state in SHOWN_OF_MANY}},
-        "best": {"digest": best[1].point.digest, "metric": best[0]} if best else None,
+        "best": chosen.as_json() if chosen else None,
+        "search": climbed.as_json() if (climbed := _search(entries)) else None,
         "points": [_as_json(entry) for entry in entries],
     }
 
@@ -100,20 +102,30 @@ def _summary(entries: Sequence[Entry], store: Store) -> str:
     return f"status: {what} on {deployments} deployment{plural[1]}; results in {store.root}"
 
 
-def _best(entries: Sequence[Entry]) -> tuple[str, Entry] | None:
-    """The objective's metric and the done point with its best value; null without an objective or a value."""
-    objective = next((e.point.config.get("objective") for e in entries if e.deployment), None) or {}
-    metric, direction = str(objective.get("metric")), objective.get("direction")
-    having = [entry for entry in entries if metric in _metrics(entry)]
-    return (metric, min(having, key=_rank)) if having and direction is not None else None
+def best_of(entries: Sequence[Entry]) -> best.Best | None:
+    """What a run would call best of the points that are done; null where none may win, or a baseline cannot be read."""
+    asked = [entry.point for entry in entries if entry.deployment is not None]
+    base, problems = gates.baselines(asked)
+    done = [entry.standing.result for entry in entries if entry.standing.status == "done"]
+    results = {result.point_digest: result for result in done if result is not None}
+    return None if problems else best.best(best.entries(asked, results, base))
 
 
-def _rank(entry: Entry) -> float:
-    """Smaller is better by the point's own objective; the same for all points without one."""
-    objective = entry.point.config.get("objective") or {}
-    value = _metrics(entry).get(str(objective.get("metric")), math.inf)
-    directions = {"minimize": value, "maximize": -value if value != math.inf else value}
-    return directions.get(str(objective.get("direction")), 0.0)
+def _search(entries: Sequence[Entry]) -> search.Search | None:
+    """What a search has come to by now; null where there is none, or a baseline cannot be read."""
+    asked = [entry.point for entry in entries if entry.deployment is not None]
+    base, problems = gates.baselines(asked)
+    stored = [entry.standing.result for entry in entries if entry.standing.status != "running"]
+    results = [result for result in stored if result is not None]
+    return None if problems else search.so_far(asked, results, base)
+
+
+def _ranked(done: Sequence[Entry], chosen: best.Best | None) -> list[Entry]:
+    """The best point, then the others by their own value of the objective; in order where there is none."""
+    metric, direction = best.objective([entry.point for entry in done]) or ("", "")
+    sign, first = -1 if direction == "maximize" else 1, chosen and chosen.point.digest
+    values = {id(entry): sign * _metrics(entry).get(metric, sign * math.inf) for entry in done}
+    return sorted(done, key=lambda entry: (entry.point.digest != first, values[id(entry)]))
 
 
 def _metrics(entry: Entry) -> Mapping[str, float]:
@@ -157,10 +169,6 @@ def _told(entry: Entry) -> str:
     if entry.holder is not None:
         return f"measured by {one_line(str(entry.holder))}"
     return one_line((entry.standing.reasons[0].splitlines() or [""])[0]) if entry.standing.reasons else ""
-
-
-def _short(entry: Entry) -> str:
-    return short(str(entry.point.digest))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

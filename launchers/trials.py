@@ -18,16 +18,28 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from compiler.compose import Composer
 from compiler.errors import Problem, error, format_problem
-from compiler.plan import Plan, Point
+from compiler.estimate import estimate, over_budget
+from compiler.origin import with_origins
+from compiler.plan import Estimate, Plan, Point
 from launchers import best, command, run
 from launchers.ending import OK, Measured, Telling, finish
 from launchers.refusal import PROBLEMS, Unfit, refuse
 from launchers.results.table import number
 from launchers.store import Store
 
+GUARDS = ("max_points", "max_gpu_hours")
+
 
 class Lost(Exception):
     """Why a trial has no number; the sweeper reads it from the JobReturn."""
+
+
+class Spent(Exception):
+    """All trials together would take more than `max_points` or `max_gpu_hours` allow: `problems` says which."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(map(format_problem, problems)))
+        self.problems = tuple(problems)
 
 
 class Trials:
@@ -40,7 +52,12 @@ class Trials:
         self.store = Store(Path(str(config.get("output_dir", "outputs"))))
         self.measured: list[Measured] = []
         self.plans: list[Plan] = []
+        self.left_out: list[Point] = []
+        """Trials of which nothing could be started, with the reason among their problems."""
         self.asked = 0
+        self._counted: dict[str, Point] = {}
+        """Points that count against the guards, by digest."""
+        self._cost = Estimate()
         self._folder: Path | None = None
 
     @property
@@ -53,10 +70,22 @@ class Trials:
     def launch(self, batch: Sequence[Sequence[str]]) -> list[JobReturn]:
         """One JobReturn per point, in order: completed with the objective, or failed with the reason.
 
-        Raises KeyboardInterrupt when the command is interrupted, StoreError.
+        Raises KeyboardInterrupt when the command is interrupted, Spent when a guard ends the search, StoreError.
         """
         plan = command.compiled(self.composer, batch)
+        try:
+            self._count(plan)
+        except Spent as spent:
+            if len(batch) > 1:
+                # The first of them may still be within the guards.
+                return [returned for one in batch for returned in self.launch([one])]
+            self._leave_out(plan.points, spent.problems if plan.valid else [])
+            raise
+        return self._launched(plan, batch)
+
+    def _launched(self, plan: Plan, batch: Sequence[Sequence[str]]) -> list[JobReturn]:
         command.tell_all(plan, sys.stderr)
+        self.left_out += [point for point in plan.points if not point.valid]
         if len(plan.points) != len(batch):
             return [self._told(one, None, "its overrides cannot be read") for one in batch]
         # Beside a point that has problems, the others of the batch are measured.
@@ -80,17 +109,37 @@ class Trials:
         )
         plan = Plan(points, tuple(deployments.values()))
         reproduce = partial(best.reproduced, self.composer)
-        telling = Telling(self.format, self.arguments, reproduce, folder=self.folder)
+        telling = Telling(self.format, self.arguments, reproduce, self.left_out, self.folder)
         code = finish(plan, together, self.store, telling)
         results = {result.point_digest: result for result in together.results}
         found = best.best(best.entries(points, results, together.base))
         return OK if found is not None and not together.interrupted else code
+
+    def _count(self, plan: Plan) -> None:
+        """Adds what a batch asks for to what the guards count. Raises Spent before anything of it is started."""
+        told = [problem for point in plan.points for problem in point.problems]
+        if alone := [problem for problem in told if problem.key in GUARDS and problem.code == "budget"]:
+            raise Spent(list(dict.fromkeys(alone)))
+        found = {str(point.digest): point for point in plan.points if point.valid}
+        new = [point for digest, point in found.items() if digest not in self._counted]
+        # A batch starts its deployments itself.
+        cost = estimate(new, plan.deployments)
+        total = Estimate(self._cost.seconds + cost.seconds, self._cost.gpu_hours + cost.gpu_hours)
+        counted = {**self._counted, **found}
+        if problems := over_budget(Plan(tuple(counted.values()), (), total)):
+            raise Spent(list(with_origins(self.composer, plan.points[0].overrides, problems)))
+        self._counted, self._cost = counted, total
+
+    def _leave_out(self, points: Sequence[Point], problems: Sequence[Problem]) -> None:
+        """Keeps points of which nothing was started, for these reasons beside their own."""
+        self.left_out += [replace(one, problems=(*one.problems, *problems), digest=None) for one in points]
 
     def _measured(self, plan: Plan) -> Measured | None:
         try:
             measured = run.measure(plan, command.system_of(plan), self.store)
         except Unfit as unfit:
             refuse(unfit.problems)
+            self._leave_out(plan.points, unfit.problems)
             return None
         if measured is None:
             return None

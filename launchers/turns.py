@@ -35,8 +35,8 @@ class Wishes:
     """Deployments at the same time."""
     max_nodes: int | None = None
     """Nodes there are for all of them; null: any number."""
-    choose: Choose | None = None
-    """What to measure next, given the results so far; null: every point."""
+    choose: Callable[[], Choose] | None = None
+    """Gives what to measure next by the results so far, asked once a deployment is ours alone; null: every point."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import results_data
-from compiling import CONFIG, plan
+from compiling import CONFIG, plan, run
 
 from compiler.compose import composer
 from compiler.pipeline import compile_sweep
@@ -131,6 +132,12 @@ def test_points_without_repeats_have_no_spread() -> None:
     assert repeats.lines(repeats.spreads(groups)) == []
 
 
+def words_of(told: str | None) -> list[str]:
+    """The words of the command that is told."""
+    assert told is not None
+    return shlex.split(told)
+
+
 FILES: Sequence[tuple[str, ...]] = (
     MAXIMIZE,
     (*MAXIMIZE, "aiperf.concurrency=4"),
@@ -158,7 +165,7 @@ def test_the_file_gives_the_same_point(arguments: Sequence[str], tmp_path: Path)
         compiled = compile_sweep(made, made.points(arguments)[0])
         assert compiled.valid, compiled.points[0].problems
         point = compiled.points[-1]
-        words = shlex.split(best.reproduced(made, point, tmp_path))
+        words = words_of(best.reproduced(made, point, tmp_path))
     assert words == ["python", "run.py", "--config-dir", str(tmp_path), "experiment=best"]
     with composer(CONFIG, tmp_path, words[4:]) as again:
         (same,) = compile_sweep(again, again.points(words[4:])[0]).points
@@ -167,7 +174,7 @@ def test_the_file_gives_the_same_point(arguments: Sequence[str], tmp_path: Path)
 
 
 COMMANDS: Sequence[tuple[str, ...]] = (
-    ("~aiperf.gpu_telemetry",),
+    ("~aiperf.ui",),
     ("aiperf.random_seed='${aiperf.concurrency}'", "~aiperf.ui", "+decode.env.TEXT='a b $c'"),
 )
 
@@ -176,7 +183,7 @@ COMMANDS: Sequence[tuple[str, ...]] = (
 def test_what_no_file_can_say_is_a_command(arguments: Sequence[str], tmp_path: Path) -> None:
     with composer(CONFIG, None, arguments) as made:
         (point,) = compile_sweep(made, made.points(arguments)[0]).points
-        words = shlex.split(best.reproduced(made, point, tmp_path))
+        words = words_of(best.reproduced(made, point, tmp_path))
         assert words == ["python", "run.py", *arguments]
         assert list(tmp_path.iterdir()) == []
 
@@ -187,7 +194,7 @@ def test_a_folder_of_the_user_s_own_stays_in_the_command(folder: Folder, tmp_pat
     with composer(CONFIG, own, arguments) as made:
         (point,) = compile_sweep(made, made.points(arguments)[0]).points
         assert point.valid, point.problems
-        words = shlex.split(best.reproduced(made, point, tmp_path))
+        words = words_of(best.reproduced(made, point, tmp_path))
     assert words[2:] == [
         "--config-dir",
         str(own),
@@ -203,7 +210,7 @@ def test_an_experiment_stays_in_the_command(folder: Folder, tmp_path: Path) -> N
     arguments = ["experiment=ci", "trial=2"]
     with composer(CONFIG, own, arguments) as made:
         (point,) = compile_sweep(made, [arguments]).points
-        words = shlex.split(best.reproduced(made, point, tmp_path))
+        words = words_of(best.reproduced(made, point, tmp_path))
     assert words[2:] == ["--config-dir", str(own), *arguments]
 
 
@@ -211,5 +218,49 @@ def test_a_folder_that_the_point_does_not_need_is_left_out(folder: Folder, tmp_p
     own = folder({"topology/mine.yaml": "# @package _global_\ntopology: shared\n"})
     with composer(CONFIG, own, ["trial=2"]) as made:
         (point,) = compile_sweep(made, [["trial=2"]]).points
-        words = shlex.split(best.reproduced(made, point, tmp_path))
+        words = words_of(best.reproduced(made, point, tmp_path))
     assert words[2:] == ["--config-dir", str(tmp_path), "experiment=best"]
+
+
+ZIP = "zip:\n  aiperf.concurrency: [2, 4]\n"
+SAMPLE = "sample:\n  count: 2\n  params: {aiperf.concurrency: [2, 4]}\n"
+BISECT = f"search: bisect\nbudget: 2\ngates: ['{METRIC} >= 1']\n"
+FILES_THAT_CHOOSE = [
+    ("zip", ZIP, (), ["zip=null"]),
+    ("sample", SAMPLE, (), ["sample.count=0", "sample.params=null"]),
+    ("search", BISECT, ("aiperf.concurrency=2,4",), ["search=null", "budget=null"]),
+    ("force", "force: true\n", (), ["force=false"]),
+    ("detach", "launch:\n  detach: true\n", (), ["launch.detach=false"]),
+    ("report", "action: report\n", (), ["action=run"]),
+    ("params", "hydra:\n  sweeper:\n    params:\n      zip.trial: '[1,2]'\n", (), ["zip=null"]),
+    ("several", f"{ZIP}force: true\n", (), ["force=false", "zip=null"]),
+    ("nothing", "trial: 2\n", (), []),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "off"), [row[1:] for row in FILES_THAT_CHOOSE], ids=[row[0] for row in FILES_THAT_CHOOSE]
+)
+def test_what_an_experiment_does_with_points_is_not_done_again(
+    text: str, more: Sequence[str], off: Sequence[str], folder: Folder, tmp_path: Path
+) -> None:
+    own = folder({"experiment/z.yaml": f"# @package _global_\n{text}"})
+    arguments = ["experiment=z", *more]
+    with composer(CONFIG, own, arguments) as made:
+        compiled = compile_sweep(made, made.points(arguments)[0])
+        assert compiled.valid, compiled.points[0].problems
+        point = compiled.points[-1]
+        words = words_of(best.reproduced(made, point, tmp_path))
+    assert words[2:5] == ["--config-dir", str(own), "experiment=z"]
+    assert [word for word in words[5:] if "concurrency" not in word] == off
+    ran = run([*words[2:], "action=plan", "format=json", f"output_dir={tmp_path}/out"])
+    assert ran.code == 0, ran.err
+    (same,) = json.loads(ran.out)["points"]
+    assert same["digest"] == point.digest
+
+
+def test_a_command_that_measures_something_else_is_not_told(tmp_path: Path) -> None:
+    with composer(CONFIG) as made:
+        (point,) = compile_sweep(made, [["~aiperf.ui"]]).points
+        assert best.reproduced(made, replace(point, digest="v1-other"), tmp_path) is None
+    assert not (tmp_path / "experiment").exists()

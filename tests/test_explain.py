@@ -11,7 +11,7 @@ from compiling import Ran, run
 from compiling import plan as compiled
 from hypothesis import given
 from hypothesis import strategies as st
-from results_data import stored
+from results_data import measured, stored
 
 from compiler.difference import changed_words, differences
 from compiler.digest import short
@@ -91,6 +91,61 @@ def test_a_point_that_is_measured_now_waits(store: Store) -> None:
         (point,) = document(store)["points"]
     assert point["decision"] == "waits"
     assert point["why"].startswith("measured by process ")
+
+
+LATENCY = "request_latency_ms.avg"
+SEARCH = ("search=bisect", f"gates=['{LATENCY} <= 300']", "aiperf.concurrency=range(1,9)")
+MEETS, FAILS = 200.0, 400.0
+DECISIONS = [
+    ("nothing is known", {}, (), ["runs next", *["may run"] * 7]),
+    ("the lowest holds", {1: MEETS}, (), ["is done", *["may run"] * 6, "runs next"]),
+    ("the lowest does not", {1: FAILS}, (), ["is done", *["is not needed"] * 7]),
+    (
+        "between",
+        {1: MEETS, 4: MEETS, 8: FAILS},
+        (),
+        ["is done", *["is not needed"] * 2, "is done", "may run", "runs next", "may run", "is done"],
+    ),
+    (
+        "found",
+        {1: MEETS, 4: MEETS, 5: FAILS, 8: FAILS},
+        (),
+        ["is done", *["is not needed"] * 2, "is done", "is done", *["is not needed"] * 2, "is done"],
+    ),
+    ("forced", {1: MEETS, 8: MEETS}, ("force=true",), ["runs next", *["may run"] * 7]),
+    ("no baseline", {}, ("baseline=/nowhere.json",), ["runs"] * 8),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "wanted"), [row[1:] for row in DECISIONS], ids=[r[0] for r in DECISIONS]
+)
+def test_what_a_search_would_run(
+    values: dict[int, float], more: tuple[str, ...], wanted: list[str], store: Store
+) -> None:
+    plan = compiled(*SEARCH)
+    for load, value in values.items():
+        phase = measured(**{LATENCY: value})
+        stored(store, plan, plan.points[load - 1], phases=(phase,), metrics=phase.metrics)
+    points = document(store, *SEARCH, *more)["points"]
+    assert [point["decision"] for point in points] == wanted
+    told = [point["why"] for point in points if point["decision"] == "is not needed"]
+    assert not told or "of 8 points measured" in told[0]
+
+
+def test_status_tells_how_far_a_search_is(store: Store) -> None:
+    plan = compiled(*SEARCH)
+    for load, value in {1: MEETS, 8: FAILS}.items():
+        phase = measured(**{LATENCY: value})
+        stored(store, plan, plan.points[load - 1], phases=(phase,), metrics=phase.metrics)
+    ran = run([*SEARCH, "action=status", f"output_dir={store.root}"])
+    assert (
+        "search: aiperf.concurrency = 1 is the highest that meets the gates (8 does not, nothing" in ran.out
+    )
+    found = json.loads(run([*SEARCH, "action=status", "format=json", f"output_dir={store.root}"]).out)[
+        "search"
+    ]
+    assert (found["value"], found["above"], found["measured"], found["exact"]) == (1, 8, 2, False)
 
 
 def test_problems_are_told_and_2(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,18 @@ CODES = [
 
 @pytest.mark.parametrize(("arguments", "code"), [row[1:] for row in CODES], ids=[row[0] for row in CODES])
 def test_exit_codes_of_a_plan_and_of_a_run_agree(
-    arguments: tuple[str, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    assert command(tmp_path, "action=plan", *arguments).code == code
+    for action in ("plan", "status", "explain"):
+        ran = command(tmp_path, f"action={action}", *arguments)
+        assert ran.code == code
+        told = ran.out + ran.err
+        assert ("error: " in told, "nothing was started" in ran.err) == (code == 2, False)
+        assert ("left out: " in told) == (code == 0 and "valid" not in request.node.callspec.id)
     monkeypatch.setattr(local, "realise", Machine().realise)
     assert command(tmp_path, *arguments).code == code
     assert (tmp_path / "outputs").exists() == (code == 0)
@@ -71,6 +81,27 @@ def test_a_point_that_is_left_out_is_told_recorded_and_not_run(
         ["decode.tensor_parallel_size=16", f"aiperf.concurrency={load}"] for load in (2, 4)
     ]
     assert all(entry["problems"][0]["code"] == "tp-pp-gpus" for entry in recorded["left_out"])
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    rows = list(csv.DictReader((folder / "trajectory.csv").open()))
+    assert [row["status"] for row in rows] == ["done", "done", "invalid", "invalid"]
+    assert [row["decode.tensor_parallel_size"] for row in rows] == ["2", "2", "16", "16"]
+    assert "a node has 8; lower the sizes" in rows[3]["reason"]
+    page = (folder / "report.html").read_text()
+    assert page.count("a node has 8; lower the sizes") == 2
+    assert "decode.tensor_parallel_size=16 aiperf.concurrency=4" in page
+
+
+def test_a_report_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "realise", Machine().realise)
+    assert command(tmp_path, SIZES, "on_invalid=skip").code == 0
+    ran = command(tmp_path, SIZES, "on_invalid=skip", "action=report")
+    assert ran.code == 0
+    for words in (
+        "left out: override 'decode",
+        "left out (on_invalid=skip): 1 of 2 points",
+        "1 point left out, see above",
+    ):
+        assert words in ran.err
 
 
 def test_the_exit_code_is_that_of_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +157,27 @@ def test_a_guard_names_the_estimate_and_starts_nothing(
     written = document(command(tmp_path, "action=plan", "format=json", LOADS, guard))
     assert written["estimate"]["seconds"] == 56.0
     assert written["deployments"] == []
+
+
+SEARCH = ("search=bisect", "gates=['request_latency_ms.avg <= 300']", "aiperf.concurrency=range(1,51)")
+GUARDS_OF_SEARCHES = [
+    ("bisection", ("max_points=8",), 0),
+    ("too-few", ("max_points=7",), 2),
+    ("budget", ("max_points=3", "budget=3"), 0),
+    ("large-budget", ("max_points=7", "budget=99"), 2),
+    ("hours", ("max_gpu_hours=2",), 0),
+    ("hours-of-all", ("max_gpu_hours=2", "search=null"), 2),
+    ("no-search", ("max_points=49", "search=null"), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [row[1:] for row in GUARDS_OF_SEARCHES], ids=[row[0] for row in GUARDS_OF_SEARCHES]
+)
+def test_a_search_counts_as_what_it_measures_at_most(
+    more: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    ran = command(tmp_path, *SEARCH, *more, "action=plan")
+    assert ran.code == code, ran.err
+    if "max_points=7" in more:
+        assert "the command would measure more than that: 8 of 50 points" in ran.out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class Machine:
         for group in groups:
             write_files(group.deployment)
             wanted = iter([one for one in group.points if wishes.wanted(group.deployment, one)])
-            while (point := _next(wishes, wanted, list(results.values()))) is not None:
+            choose = wishes.choose() if wishes.choose else lambda _, left=wanted: next(left, None)
+            while (point := choose(list(results.values()))) is not None:
                 if self.stop_after == self.measured:
                     raise self.raises
                 attempt = store.new_attempt(group.deployment, point)
@@ -64,10 +65,6 @@ class Machine:
                 store.write_result(group.deployment, point, results[str(point.digest)])
                 self.measured += 1
         return results
-
-
-def _next(wishes: Wishes, wanted: Iterator[Point], results: list[Result]) -> Point | None:
-    return wishes.choose(results) if wishes.choose else next(wanted, None)
 
 
 def execute(plan: Plan, machine: Any, folder: Path, form: str = "text") -> int:
@@ -430,6 +427,49 @@ def test_a_search_takes_what_is_done_from_the_store(tmp_path: Path) -> None:
     # Another gate is another question to the same results.
     assert execute(compiled(*SEARCH[:2], "aiperf.concurrency=range(1,17)", SEEDED), wider, tmp_path) == OK
     assert wider.measured == 0
+
+
+class Waits(Machine):
+    """A machine whose deployment another command holds first, which measures on `other`."""
+
+    def __init__(self, plan: Plan, other: Machine) -> None:
+        super().__init__()
+        self.plan, self.other, self.by_point = plan, other, other.by_point
+
+    def realise(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+    ) -> dict[str, Result]:
+        execute(self.plan, self.other, store.root)
+        return super().realise(groups, store, write_files, wishes)
+
+
+@pytest.mark.parametrize(
+    ("make", "more", "stop_after"),
+    [
+        (bears, (), None),
+        (bears, (), 3),
+        (breaks, (), None),
+        (bears, ("force=true",), 3),
+        (bears, ("budget=7",), None),
+    ],
+    ids=["all", "interrupted", "a-stack-that-dies", "forced", "budget"],
+)
+def test_two_equal_searches_at_once_do_the_work_once(
+    make: Callable[[int], Machine], more: Sequence[str], stop_after: int | None, tmp_path: Path
+) -> None:
+    plan, other = compiled(*SEARCH, *more, SEEDED), make(11)
+    if "force=true" in more:
+        execute(compiled(*SEARCH, SEEDED), bears(11), tmp_path)
+    other.stop_after = stop_after
+    machine = Waits(plan, other)
+    assert execute(plan, machine, tmp_path) == OK
+    assert other.measured + machine.measured == 7
+    sweep = sweep_of(tmp_path)["search"]
+    assert (sweep["value"], sweep["above"], sweep["exact"]) == (11, 12, True)
 
 
 def test_a_search_that_is_interrupted_is_130(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.plan import Point
-from compiler.search import ladder
+from compiler.search import ladder, most_measured
 from launchers import search
 from launchers.results.result import Result, with_verdict
 
@@ -86,6 +86,7 @@ def test_the_exact_boundary_is_found_in_about_log2_measurements(number: int, dat
     points = points_of(number)
     results = run(points, lambda load: load < boundary)
     assert len(results) <= math.ceil(math.log2(number)) + 2
+    assert len(results) <= most_of(number)
     found = search.outcome("load", points, list(map(float, range(number))), search.judged(results, met))
     assert place(found.found) == (boundary - 1 if boundary else None)
     assert found.exact
@@ -122,6 +123,20 @@ def test_known_points_are_not_measured_and_cost_nothing() -> None:
     points = points_of(16)
     results = run(points, lambda load: load < 10, {"v1-0": True, "v1-15": False, "v1-7": True}, budget=2)
     assert [place_of(result) for result in results] == [11, 9]
+
+
+def most_of(number: int) -> int:
+    """What `most_measured` says of so many points."""
+    return 2 + math.ceil(math.log2(number - 1)) if number > 1 else 1
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 9, 10, 17, 18, 50])
+def test_how_many_points_a_search_measures_at_most(number: int) -> None:
+    made = plan("search=bisect", f"aiperf.concurrency=range(1,{number + 1})", GATE)
+    assert most_measured(made.points) == most_of(number)
+    points = points_of(number)
+    worst = max(len(run(points, lambda load, top=top: load < top)) for top in range(number + 1))
+    assert worst == most_of(number)
 
 
 def place_of(result: Result) -> int:

@@ -98,6 +98,43 @@ def test_the_best_by_the_objective_comes_first(direction: str, best: int, store:
     assert document_of(plan, store)["best"]["digest"] == points[best].digest
 
 
+LATENCY = "request_latency_ms.avg"
+BEST = [
+    # concurrency 2: trials 1 and 2, then concurrency 4, then 8
+    ("every point", (), (9, 9, 5, 5, 7, 7), 2, 5),
+    ("a gate excludes", (f"gates=['{LATENCY} >= 6']",), (9, 9, 5, 5, 7, 7), 4, 7),
+    ("a gate takes all trials out", (f"gates=['{LATENCY} >= 6']",), (9, 9, 5, 7, 8, 8), 4, 8),
+    ("no gate is met", (f"gates=['{LATENCY} >= 99']",), (9, 9, 5, 5, 7, 7), None, None),
+    ("the mean of trials", (), (9, 9, 1, 9, 4, 4), 4, 4),
+    (
+        "a baseline that is not there",
+        ("baseline=/nowhere.json", f"gates=['{LATENCY} >= 6']"),
+        (9,) * 6,
+        None,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "values", "best", "value"), [row[1:] for row in BEST], ids=[r[0] for r in BEST]
+)
+def test_the_best_is_that_of_a_run(
+    more: tuple[str, ...], values: tuple[int, ...], best: int | None, value: float | None, store: Store
+) -> None:
+    asked = ("trial=1,2", f"objective.metric={LATENCY}", "objective.direction=minimize", *more)
+    plan, points = sweep(*asked)
+    for number, point in zip(values, points, strict=True):
+        phase = measured(**{LATENCY: float(number)})
+        stored(store, plan, point, phases=(phase,), metrics=phase.metrics)
+    found = document_of(plan, store)["best"]
+    assert (found and found["digest"]) == (None if best is None else points[best].digest)
+    assert (found and found["value"]) == value
+    assert ("\nbest: " in text_of(plan, store)) == (best is not None)
+    ran = run([*SWEEP, *asked, "action=status", f"output_dir={store.root}"])
+    assert ("warning: " in ran.err) == ("baseline" in "".join(more))
+
+
 def test_a_point_asked_for_twice_is_told(store: Store) -> None:
     plan = compiled("trial=1,1")
     stored(store, plan, plan.points[0])
@@ -249,6 +286,33 @@ def test_a_report_ends_as_a_run_would(
     assert str(folder / "report.html") in capsys.readouterr().err
     rows = list(csv.DictReader((folder / "trajectory.csv").open()))
     assert len(rows) == 3
+
+
+BISECT = ("search=bisect", "gates=['request_latency_ms.avg <= 300']")
+SEARCHES = [
+    ("nothing yet", (None, None, None), 3, "search: nothing is measured yet; 0 of 3 points measured"),
+    (
+        "found",
+        (200, None, 400),
+        0,
+        "search: aiperf.concurrency = 2 is the highest that meets the gates (8 does not",
+    ),
+    ("none", (400, None, None), 4, "search: no aiperf.concurrency meets the gates, 2 does not; 1 of 3"),
+]
+
+
+@pytest.mark.parametrize(
+    ("became", "code", "words"), [row[1:] for row in SEARCHES], ids=[r[0] for r in SEARCHES]
+)
+def test_a_report_of_a_search(became: tuple[float | None, ...], code: int, words: str, store: Store) -> None:
+    plan, points = sweep(*BISECT)
+    for value, point in zip(became, points, strict=True):
+        if value is not None:
+            phase = measured(**{"request_latency_ms.avg": float(value)})
+            stored(store, plan, point, phases=(phase,), metrics=phase.metrics)
+    ran = run([*SWEEP, *BISECT, "action=report", f"output_dir={store.root}"])
+    assert ran.code == code
+    assert words in ran.out
 
 
 def test_a_report_of_what_is_measured_now_says_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ from launchers import command, ending
 from launchers.refusal import Unfit
 from launchers.results import Result
 from launchers.store import Store
-from launchers.trials import Lost, Trials, unfit
+from launchers.trials import Lost, Spent, Trials, unfit
 from launchers.turns import Wishes
 
 METRIC = "output_token_throughput_per_s"
@@ -109,6 +110,54 @@ def test_all_batches_are_one_sweep(
     assert (path.parent / "experiment" / "best.yaml").exists()
 
 
+def test_every_trial_is_in_the_trajectory(trials: Trials, tmp_path: Path) -> None:
+    for loads in ((4, 0), (6,), (99,), (2,)):
+        trials.launch(batch(*loads))
+    assert trials.finish() == ending.OK
+    (folder,) = tmp_path.glob("sweeps/*")
+    left_out = json.loads((folder / "sweep.json").read_text())["left_out"]
+    assert [one["overrides"][0].rpartition("=")[2] for one in left_out] == ["0", "6", "99"]
+    assert [one["problems"][0]["code"] for one in left_out] == ["load", "port-taken", "load"]
+    rows = list(csv.DictReader((folder / "trajectory.csv").open()))
+    assert [(row["aiperf.concurrency"], row["status"]) for row in rows] == [
+        *(("4", "done"), ("2", "done")),
+        *(("0", "invalid"), ("6", "invalid"), ("99", "invalid")),
+    ]
+    assert "is taken" in rows[3]["reason"]
+
+
+GUARDED = [
+    ("within", "max_points=3", ((4, 3), (4, 2), (3,)), 3, 0),
+    ("too-many", "max_points=2", ((4,), (4, 2), (4,), (3, 2), (1,)), 2, 0),
+    ("the-first-of-a-batch", "max_points=1", ((4, 2), (1,)), 1, 0),
+    ("hours", "max_gpu_hours=0.3", ((4,), (2,), (3,), (1,)), 2, 0),
+    ("hours-at-once", "max_gpu_hours=0.01", ((4,), (2,)), 0, 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("guard", "batches", "measured", "code"), [row[1:] for row in GUARDED], ids=[row[0] for row in GUARDED]
+)
+def test_a_guard_counts_all_trials_and_ends_the_search(
+    guard: str, batches: Sequence[Sequence[int]], measured: int, code: int, trials: Trials, tmp_path: Path
+) -> None:
+    key, spent = guard.partition("=")[0], None
+    for loads in batches:
+        try:
+            trials.launch([[*words, guard] for words in batch(*loads)])
+        except Spent as exception:
+            spent = exception
+            break
+    assert trials.finish() == code
+    assert len(list(tmp_path.glob("store/*/*/attempts/*"))) >= measured
+    assert len(list(tmp_path.glob("store/*/*/result.json"))) == measured
+    assert (spent is None) == (guard == "max_points=3")
+    if spent is not None:
+        (problem,) = spent.problems
+        assert (problem.key, problem.origin) == (key, f"override '{guard}'")
+        assert "the command would" in problem.reason
+
+
 @pytest.mark.parametrize(
     ("loads", "code"),
     [((5,), 3), ((8,), 4), ((0,), 2), ((5, 8, 4), 0)],
@@ -171,6 +220,21 @@ def test_optuna_without_an_objective_starts_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "needs an objective" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_guard_ends_what_optuna_asks_for(tmp_path: Path) -> None:
+    done = optuna(
+        tmp_path,
+        *("--config-dir", "tests/fakes/config", "bench=fake"),
+        *("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=3", "aiperf.concurrency=1,2,3"),
+        *(f"objective.metric={METRIC}", "objective.direction=maximize", "max_points=1"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "error: override 'max_points=1': max_points = 1: the command would measure more" in done.stderr
+    assert "servix: the search ends here" in done.stderr
+    assert len(list(tmp_path.glob("store/*/*/result.json"))) == 1
+    (path,) = tmp_path.glob("sweeps/*/sweep.json")
+    assert len(json.loads(path.read_text())["left_out"]) == 1
 
 
 def test_optuna_searches_on_the_real_stack(tmp_path: Path) -> None:

@@ -18,13 +18,17 @@ from pathlib import Path
 
 import pytest
 
+from compiler.sweep import Group
+from launchers import local
 from launchers import lock as locks
 from launchers.display import Display
 from launchers.follow import Follower
 from launchers.lock import Busy, Lock
+from launchers.session import Choose
 from launchers.store import Store
+from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
-from tests.test_session import deployment, start_servix
+from tests.test_session import deployment, point, start_servix
 
 ELSEWHERE = {"pid": 4711, "host": "elsewhere", "boot": "another"}
 
@@ -136,6 +140,24 @@ def test_an_event_that_cannot_be_shown_hides_no_other(tmp_path: Path) -> None:
     with Display(stream) as display:
         Follower(path).look(display.of(deployment()))
     assert "point after all: attempt 1" in stream.getvalue()
+
+
+@pytest.mark.parametrize("first", [None, 1])
+def test_a_stack_is_started_only_for_a_search_that_measures(first: int | None, tmp_path: Path) -> None:
+    """What is left to measure is asked when the lock is held: whoever held it before may have found everything."""
+    stack, written = deployment(), list[str]()
+    points = tuple(replace(point(number), deployment=stack.digest) for number in (0, 1))
+
+    def choosing() -> Choose:
+        assert Store(tmp_path).holder(stack) is not None, "the deployment is ours"
+        return lambda results: points[first] if first is not None and not results else None
+
+    wishes = Wishes(wanted=lambda *_: True, choose=choosing)
+    found = local.realise(
+        [Group(stack, points)], Store(tmp_path), lambda one: written.append(one.name), wishes
+    )
+    assert [result.point_name for result in found.values()] == ([] if first is None else ["point-1"])
+    assert len(written) == len(list(tmp_path.glob("store/*/events.jsonl"))) == len(found)
 
 
 PARALLEL = """

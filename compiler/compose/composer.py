@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import problem_of, sentence
-from compiler.compose.choosing import is_choosing
+from compiler.compose.choosing import Choosing, is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
 from compiler.compose.overlay import Overlay, overlay
 from compiler.compose.resolve import plain_data
@@ -181,7 +181,11 @@ class Composer:
         readable = [override for override in parsed if override is not None]
         return overlay(readable, self._is_group) if len(readable) == len(parsed) else None
 
-    def beside(self, folder: Path) -> Composer:
+    def choosing(self, overrides: Sequence[str]) -> Choosing:
+        """What the files that `overrides` select say of points that are chosen together. Raises one of COMPLAINTS."""
+        return self.base(self.selection(overrides)).choosing
+
+    def beside(self, folder: Path | None) -> Composer:
         """A composer that has `folder` in place of the user's own one. This one stays open: Hydra knows one only."""
         (own,) = (path for provider, path in self._searched() if provider == "main")
         return Composer(Loader(_search_path(own, folder)))

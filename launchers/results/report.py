@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from compiler.digest import short as digest_short
+from compiler.errors import format_problem
+from compiler.plan import Point
 from launchers.results.chart import Chart, chart
-from launchers.results.frame import settings
+from launchers.results.frame import settings, settings_of
 from launchers.results.repeats import METRICS as SPREAD_METRICS
 from launchers.results.repeats import Spread
 from launchers.results.result import SEVERITY, Result
@@ -71,6 +73,22 @@ class Line:
     best: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A point that was asked for and cannot run."""
+
+    point: str
+    settings: str
+    reasons: Sequence[str]
+
+    @staticmethod
+    def of(point: Point) -> LeftOut:
+        """The same for people."""
+        errors = [problem for problem in point.problems if problem.level == "error"]
+        words = " ".join(settings_of(point.overrides))
+        return LeftOut(point.name, words if words != point.name else "", [*map(format_problem, errors)])
+
+
 def report_html(
     results: Sequence[Result],
     arguments: Sequence[str] = (),
@@ -78,11 +96,12 @@ def report_html(
     *,
     best: str | None = None,
     spreads: Sequence[Spread] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> str:
     """The report of results.
 
     `arguments`: what was typed after `run.py`; `created_at`: now, if not given; `best`: digest of the best point;
-    `spreads`: repeats together.
+    `spreads`: repeats together; `left_out`: points that cannot run.
     """
     # Templates cost start-up time that a command without a report does not have to spend.
     from compiler.emit import render
@@ -99,6 +118,7 @@ def report_html(
         lines=[_line(row, with_accuracy, best) for row in found],
         spread_columns=list(SPREAD_METRICS),
         spreads=spreads,
+        left_out=left_out,
         charts=charts(found),
         deployments=_deployments(results),
     )

@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compiler.errors import format_problem
 from compiler.plan import Point
 from launchers.results.frame import cell, composed, keys_of
 
@@ -43,12 +44,14 @@ def _row(point: Point, keys: Sequence[str], standing: Standing | None, attempts:
     valid = result is not None and result.verdict.valid
     durations = result.durations_s if result else {}
     reasons = standing.reasons if standing else ()
+    if not point.valid:
+        reasons = tuple(format_problem(problem) for problem in point.problems if problem.level == "error")
     if result is None and not reasons:
         reasons = (UNKNOWN,)
     return [
         point.name,
         *(composed(point.config, point.overrides, key) for key in keys),
-        standing.status if standing else point.status,
+        standing.status if standing else point.status if point.valid else "invalid",
         "; ".join(reasons) or None,
         metric,
         result.metrics.get(metric) if result and valid and metric else None,
