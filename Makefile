@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench install install-core install-optuna install-dev lock clean broken
+.PHONY: help run test lint bench slurm-up slurm-down install install-core install-optuna install-dev lock clean broken
 .DELETE_ON_ERROR:
 
 # A stamp is named after the locks it stands for, so a checkout that touches their times changes nothing.
@@ -39,6 +39,12 @@ lint: $(DEV) ## ruff, and mypy on compiler and launchers
 
 bench: $(LOCAL) ## measure servix itself
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+slurm-up: ## start a small real Slurm on this machine (root; installs Debian's packages)
+	@tools/mini_slurm.sh start && tools/mini_slurm.sh env
+
+slurm-down: ## stop it
+	@tools/mini_slurm.sh stop
 
 install: $(LOCAL) ## set up for runs on this machine (Dynamo mocker, AIPerf)
 install-core: $(CORE) ## set up for cluster use only: no Dynamo, no AIPerf

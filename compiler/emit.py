@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Target = Literal["shell", "yaml", "html"]
-TARGETS: Mapping[str, Target] = {".sh": "shell", ".yaml": "yaml", ".html": "html"}
+TARGETS: Mapping[str, Target] = {".sh": "shell", ".sbatch": "shell", ".yaml": "yaml", ".html": "html"}
 """Ending of a template's name, before `.j2` -> what its expressions are quoted for."""
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"

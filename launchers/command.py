@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,8 +33,8 @@ MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
 
-REALISED_BY: Mapping[str, str] = {"local": "launchers.local"}
-"""Kind of system -> module that makes plans true there (`run.System`)."""
+REALISED_BY = frozenset({"local", "slurm"})
+"""Kinds of systems that plans are made true on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def _with_status(plan: Plan, store: Store) -> tuple[Plan, dict[str, str]]:
     return replace(plan, points=tuple(points)), reasons
 
 
-def _show_plan(_: Composer, plan: Plan, asked: Asked) -> int:
+def _show_plan(composer: Composer, plan: Plan, asked: Asked) -> int:
     from launchers import plan as view
     from launchers.store import Store
 
@@ -172,6 +171,13 @@ def _show_plan(_: Composer, plan: Plan, asked: Asked) -> int:
     else:
         view.print_text(plan, reasons)
         tell_all(plan, sys.stdout, word)
+    runnable = without_skipped(plan, asked)[0]
+    if code == OK and _kind(runnable) == "slurm":
+        from launchers import slurm
+
+        slurm.write_scripts(
+            runnable, Store(asked.output_dir), composer.launcher(runnable.points[0].overrides)
+        )
     return code
 
 
@@ -273,7 +279,7 @@ def _run(composer: Composer, plan: Plan, asked: Asked) -> int:
     tell_all(plan, sys.stderr, "left out")
     _tell_skipped(skipped, len(plan.points), sys.stderr)
     try:
-        system = system_of(rest)
+        system = system_of(rest, composer)
     except Unfit as unfit:
         return refuse(with_origins(composer, asked.arguments, unfit.problems))
     telling = Telling(asked.format, asked.arguments, partial(best.reproduced, composer), skipped)
@@ -288,23 +294,35 @@ def _tell_skipped(skipped: Sequence[Point], number: int, stream: TextIO) -> None
         print("\n".join(view.cannot_run(skipped)), file=stream)
 
 
-def system_of(plan: Plan) -> System:
+def system_of(plan: Plan, composer: Composer) -> System:
     """The launcher of the plan's system. Raises Unfit where there is none yet."""
-    kind = plan.points[0].config["system"]["kind"]
+    kind = _kind(plan)
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
-    return _Late(REALISED_BY[kind])
+    return _Late(partial(_slurm, plan, composer) if kind == "slurm" else _local)
+
+
+def _local() -> System:
+    from launchers import local
+
+    return local
+
+
+def _slurm(plan: Plan, composer: Composer) -> System:
+    from launchers.slurm import Slurm
+
+    return Slurm(composer.launcher(plan.points[0].overrides))
 
 
 @dataclass(frozen=True, slots=True)
 class _Late:
     """A launcher that is imported once there is something to start."""
 
-    module: str
+    launcher: Callable[[], System]
 
     def check(self, groups: Sequence[Group]) -> None:
-        self._launcher().check(groups)
+        self.launcher().check(groups)
 
     def realise(
         self,
@@ -313,11 +331,21 @@ class _Late:
         write_files: Callable[[Deployment], None],
         wishes: Wishes,
     ) -> Mapping[str, Result]:
-        return self._launcher().realise(groups, store, write_files, wishes)
+        return self.launcher().realise(groups, store, write_files, wishes)
 
-    def _launcher(self) -> System:
-        launcher: System = import_module(self.module)
-        return launcher
+    def detach(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+        form: str,
+    ) -> int:
+        return self.launcher().detach(groups, store, write_files, wishes, form)
+
+
+def _kind(plan: Plan) -> str:
+    return str(plan.points[0].config["system"]["kind"])
 
 
 def _summary(plan: Plan) -> str:

@@ -15,10 +15,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from compiler import late, quote
 from compiler.plan import Accuracy, Deployment, Phase, Probe, Process, Reset, Workload
 from launchers.child import Command
+from launchers.supervise import Supervisor, Tell
 
 SERVIX_DIR = Path(__file__).resolve().parents[1]
 FIRST_NODE = 10
@@ -43,6 +45,20 @@ class Host:
     """`system.storage_cache_dir`; null: a folder of the run."""
     tmp_dir: str | None = None
     """TMPDIR of every process, short enough for the sockets in it; null: the user's."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether programs, models and ports of all nodes are those that can be seen from here."""
+        return True
+
+    @property
+    def ran(self) -> Mapping[str, Any]:
+        """What a result says of the machine."""
+        return {"hosts": [socket.gethostname()]}
+
+    def supervisor(self, tell: Tell) -> Supervisor:
+        """What starts and ends processes here."""
+        return Supervisor(tell, self.tmp_dir)
 
     def names(self, results_dir: Path) -> dict[str, str]:
         """Late-bound word -> value, for processes whose results go to `results_dir`."""

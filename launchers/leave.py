@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from launchers.lock import is_here
@@ -28,6 +28,18 @@ def leave(holder: Mapping[str, Any], asks: bool) -> None:
         _say(f"cancelled: {who} was told to stop; what it has measured is kept")
     else:
         _say(f"{who} cannot be reached from this machine: stop it there")
+
+
+def leave_jobs(jobs: Sequence[str], cancel: Callable[[Sequence[str]], None], asks: bool) -> None:
+    """The same about jobs in a queue, which `cancel` ends."""
+    if not jobs:
+        return
+    who = f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
+    if not asks or not sys.stdin.isatty() or not sys.stderr.isatty() or not _wants_end(who):
+        _say(f"detached: {who} left in the queue; the same command attaches again, scancel stops")
+        return
+    cancel(jobs)
+    _say(f"cancelled: {who}; what was measured is kept")
 
 
 def _wants_end(who: str) -> bool:

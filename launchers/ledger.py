@@ -29,9 +29,15 @@ class Holder:
     host: str | None
     since: str | None
     """ISO 8601, UTC."""
+    job: str | None = None
+    """Id of the job of Slurm that it is, or will be."""
+    state: str | None = None
+    """What Slurm says of that job."""
 
     def __str__(self) -> str:
         since = f", since {self.since.replace('T', ' ').replace('+00:00', ' UTC')}" if self.since else ""
+        if self.job is not None:
+            return f"job {self.job}, {self.state or 'in the queue'}{since}"
         return f"process {self.pid or '?'} on {self.host or '?'}{since}"
 
 
@@ -124,8 +130,13 @@ def _entry(store: Store, deployment: Deployment, point: Point, note: Mapping[str
 
 def _holder(note: Mapping[str, Any]) -> Holder:
     pid, host, since = note.get("pid"), note.get("host"), note.get("since")
+    job, state = (str(note[key]) if key in note else None for key in ("job", "state"))
     return Holder(
-        pid if isinstance(pid, int) else None, host if isinstance(host, str) else None, _time(since)
+        pid if isinstance(pid, int) else None,
+        host if isinstance(host, str) else None,
+        _time(since),
+        job,
+        state,
     )
 
 

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,16 @@ class Lock:
     """A context manager around one lock file; see `Store.lock`. Raises Busy or StoreError when entered."""
 
     def __init__(
-        self, path: Path, note: Mapping[str, Any] | None = None, timeout_s: float | None = 0
+        self,
+        path: Path,
+        note: Mapping[str, Any] | None = None,
+        timeout_s: float | None = 0,
+        is_over: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
+        """`is_over`: whether the holder that left a note is known to have ended, whatever its heartbeat."""
         self.path = path
         self._note = note or {}
+        self._is_over = is_over
         self._timeout_s = timeout_s
         self._file: int | None = None
         self._held = False
@@ -106,7 +112,8 @@ class Lock:
             if not _flock(file, fcntl.LOCK_SH):
                 return _note(file)
             note, age_s = _note(file), time.time() - os.fstat(file).st_mtime
-            return note if note and not is_here(note) and age_s < SILENCE_S else None
+            alive = note and not is_here(note) and age_s < SILENCE_S and not self._is_over(note)
+            return note if alive else None
         except OSError:
             return None
         finally:
@@ -115,7 +122,7 @@ class Lock:
     def _beats(self, file: int) -> bool:
         """True while the one before, on another machine, may be alive although its lock is not seen here."""
         note, touched = _note(file), os.fstat(file).st_mtime_ns
-        if not note or is_here(note):
+        if not note or is_here(note) or self._is_over(note):
             return False
         if self._doubt is None or self._doubt[0] != touched:
             self._doubt = (touched, time.monotonic())

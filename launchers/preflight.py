@@ -28,6 +28,13 @@ INSTALL_HINT = "run 'make install', which sets up .venv with everything a local 
 
 def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host) -> list[Problem]:
     """Everything that can be known to fail before a process is started: ports in use, programs and models not there."""
+    if not host.is_here:
+        return []
+    return not_there(deployment, workloads, host) + list(_taken_ports(deployment, host))
+
+
+def not_there(deployment: Deployment, workloads: Sequence[Workload], host: Host) -> list[Problem]:
+    """Programs and models that a deployment and its workloads need and that are not on this machine."""
     names, path = host.names(Path()), host.environment()["PATH"]
     # Named after the first that needs it: eight workers miss the same module only once.
     first = {
@@ -41,9 +48,7 @@ def preflight(deployment: Deployment, workloads: Sequence[Workload], host: Host)
     runs = [workload.accuracy for workload in workloads if workload.accuracy is not None]
     missing += [_missing_script(run, names, path) for run in runs if run.setup is None]
     missing += [_missing_model(host.command(process, Path())) for process in deployment.processes]
-    return list(dict.fromkeys(problem for problem in missing if problem)) + list(
-        _taken_ports(deployment, host)
-    )
+    return list(dict.fromkeys(problem for problem in missing if problem))
 
 
 def _missing(words: Sequence[str], name: str, path: str) -> Problem | None:

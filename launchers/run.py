@@ -18,7 +18,7 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.search import Ladder, ladder
 from compiler.sweep import Group, group
 from launchers import gates, search, writable
-from launchers.ending import OK, Measured, Seen, Telling, finish, labels_in
+from launchers.ending import Measured, Seen, Telling, finish, labels_in
 from launchers.ledger import is_done
 from launchers.refusal import Unfit, refuse
 from launchers.results.result import Result
@@ -47,6 +47,19 @@ class System(Protocol):
         to stop.
         """
 
+    def detach(
+        self,
+        groups: Sequence[Group],
+        store: Store,
+        write_files: Callable[[Deployment], None],
+        wishes: Wishes,
+        form: str,
+    ) -> int:
+        """Leaves the work to something that goes on when the command ends, and tells how to come back to it.
+
+        `form` is `text` or `json`. Gives the exit code.
+        """
+
 
 def run(plan: Plan, system: System, output_dir: Path, telling: Telling) -> int:
     """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
@@ -56,19 +69,30 @@ def run(plan: Plan, system: System, output_dir: Path, telling: Telling) -> int:
     """
     store = Store(output_dir)
     try:
-        measured = measure(plan, system, store, partial(_leave, store, telling.form))
+        measured = measure(plan, system, store, telling.form)
     except Unfit as unfit:
         return refuse(unfit.problems)
-    return OK if measured is None else finish(plan, measured, store, telling)
+    return measured if isinstance(measured, int) else finish(plan, measured, store, telling)
 
 
-def measure(
-    plan: Plan, system: System, store: Store, leave: Callable[[int], int] | None = None
-) -> Measured | None:
-    """Has done what is not done yet. Null when `leave` took over, which is asked where `launch.detach` says so.
+def measure(plan: Plan, system: System, store: Store, form: str) -> Measured | int:
+    """Has done what is not done yet, or leaves that to what goes on without us, where `launch.detach` says so.
 
-    Raises Unfit when nothing can be started.
+    Gives an exit code in the second case. Raises Unfit when nothing can be started.
     """
+    detached = plan.points[0].config["launch"]["detach"] is True
+    return _measure(plan, system, store, form if detached else None)
+
+
+def attended(plan: Plan, system: System, store: Store) -> Measured:
+    """Has done what is not done yet, and stays for it. Raises Unfit when nothing can be started."""
+    measured = _measure(plan, system, store, None)
+    if isinstance(measured, int):
+        raise TypeError("nothing was to be left to others")
+    return measured
+
+
+def _measure(plan: Plan, system: System, store: Store, leave: str | None) -> Measured | int:
     base, problems = gates.baselines(plan.points)
     if problems:
         raise Unfit(problems)
@@ -96,18 +120,19 @@ def measure(
 
         _check_writable(plan, store, todo)
         groups = group(plan, todo)
-        if leave is not None and settings["launch"]["detach"] is True:
-            system.check(groups)
-            leave(len(todo))
-            return None
+        write_files = partial(_write_files, plan, store)
         wishes = Wishes(
             wanted=partial(_is_wanted, store, before),
             parallel=int(settings["launch"]["parallel"]),
             max_nodes=settings["system"]["max_nodes"],
             choose=choose,
+            points=plan.points,
         )
+        if leave is not None:
+            system.check(groups)
+            return system.detach(groups, store, write_files, wishes, leave)
         try:
-            measured |= system.realise(groups, store, partial(_write_files, plan, store), wishes)
+            measured |= system.realise(groups, store, write_files, wishes)
         except KeyboardInterrupt:
             interrupted = True
     for key, point in distinct.items():
@@ -132,12 +157,6 @@ def together(
         # Points of a search that nobody had to measure are no failures.
         seen = [entry for entry in seen if entry.standing.result is not None]
     return Measured(tuple(seen), base, interrupted, found, started)
-
-
-def _leave(store: Store, form: str, points: int) -> int:
-    from launchers.detach import detach
-
-    return detach(store, form, points)
 
 
 def _check_writable(plan: Plan, store: Store, todo: Sequence[Point]) -> None:

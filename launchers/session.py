@@ -15,6 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,14 +25,14 @@ from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
 from launchers.attempt import Measured
 from launchers.caches import Caches, before
-from launchers.host import resolved_revision, versions
+from launchers.host import Host, resolved_revision, versions
 from launchers.preflight import preflight
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.search import Choose
 from launchers.stack import Claim, Job, Stack, become_ready, new_run, reasons_of, rounded
 from launchers.store import Store
-from launchers.supervise import Died, Supervisor, Tell
+from launchers.supervise import Died, Tell
 
 MOST_HITS = 2
 """Stacks that one point may take with it."""
@@ -130,6 +131,18 @@ async def realise(
     return agenda.results
 
 
+def fail(
+    deployment: Deployment, points: Sequence[Point], store: Store, tell: Tell, reasons: tuple[str, ...]
+) -> list[Result]:
+    """Writes the failed result of points whose session ended without a word, for the given reasons."""
+    job = Job(deployment, store, _nothing, tell)
+    return [_unmeasured(job, point, reasons, {}, len(points)) for point in points]
+
+
+def _nothing() -> AbstractContextManager[Host]:
+    raise RuntimeError("nothing is started")
+
+
 def _give_up(job: Job, agenda: Agenda, outcome: Outcome, lost: int) -> None:
     """Every point that is left fails, for the reasons that ended the stack."""
     reasons, left = outcome.reasons, agenda.left
@@ -151,7 +164,7 @@ async def _one_start(job: Job, agenda: Agenda, again: bool) -> Outcome:
         if problems := preflight(job.deployment, workloads, host):
             outcome.reasons = tuple(format_problem(problem) for problem in problems)
             return outcome
-        async with Supervisor(job.tell, host.tmp_dir) as supervisor:
+        async with host.supervisor(job.tell) as supervisor:
             stack = Stack(host, results_dir, supervisor)
             job.tell("deployment_start", deployment=job.deployment.name, run=results_dir.name)
             try:
@@ -239,7 +252,11 @@ async def _point(
         {**stack.durations_s, **caches.durations_s, "phases": time.monotonic() - begun},
         started_at,
     )
-    result = replace(result, notes=(*agenda.hits, *caches.notes), ran={**result.ran, "caches": caches.state})
+    result = replace(
+        result,
+        notes=(*agenda.hits, *caches.notes),
+        ran={**result.ran, **stack.host.ran, "caches": caches.state},
+    )
     result = _with_costs(job, result, 0.0, agenda.size)
     job.tell(
         "measurement",

@@ -18,7 +18,7 @@ from typing import Any
 from compiler.errors import format_problem, json_value, one_line
 from compiler.plan import Plan, Status
 from launchers import best, gates, search
-from launchers.ledger import Entry, ledger, unread
+from launchers.ledger import Entry, Holder, ledger, unread
 from launchers.refusal import refuse, warn
 from launchers.results.frame import MAIN_METRICS, settings_of
 from launchers.results.table import COLUMNS, NONE, Row, clipped
@@ -171,6 +171,11 @@ def _told(entry: Entry) -> str:
     return one_line((entry.standing.reasons[0].splitlines() or [""])[0]) if entry.standing.reasons else ""
 
 
+def _running(holder: Holder) -> dict[str, Any]:
+    job = {} if holder.job is None else {"job": holder.job, "state": holder.state}
+    return {"pid": holder.pid, "host": holder.host, "since": holder.since, **job}
+
+
 def _as_json(entry: Entry) -> dict[str, Any]:
     point, result, metrics = entry.point, entry.standing.result, _metrics(entry)
     wanted = dict.fromkeys([*MAIN_METRICS, str((point.config.get("objective") or {}).get("metric"))])
@@ -185,7 +190,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "reasons": list(entry.standing.reasons),
         "attempts": entry.attempts,
         "attempt": result.attempt if result else None,
-        "running": holder and {"pid": holder.pid, "host": holder.host, "since": holder.since},
+        "running": holder and _running(holder),
         "started_at": result.started_at if result else None,
         "finished_at": result.finished_at if result else None,
         "metrics": {name: metrics[name] for name in wanted if name in metrics},

@@ -26,6 +26,7 @@ from typing import Any
 
 from compiler.digest import short
 from compiler.plan import Deployment, Point, Status
+from launchers import submitted
 from launchers.atomic import StoreError, as_json, guarded, write_atomically
 from launchers.lock import Busy, Lock
 from launchers.results.result import Result
@@ -170,11 +171,28 @@ class Store:
 
     def recorded(self, deployment: Deployment, point: Point) -> Standing:
         """The same without asking who works on it: never `running`."""
-        return recorded(self.point_dir(deployment, point), point)
+        standing = recorded(self.point_dir(deployment, point), point)
+        if standing.status == "done":
+            return standing
+        since = standing.result.finished_at if standing.result is not None else None
+        why = submitted.why_over(self.deployment_dir(deployment), _digest(point), since)
+        return standing if why is None else Standing("failed", (why,), standing.result)
 
     def holder(self, deployment: Deployment) -> dict[str, Any] | None:
-        """Who works on the deployment now (`pid`, `host`, `points`, ...); null when nobody does."""
-        return Lock(self.lock_path(deployment)).holder()
+        """Who works on the deployment now (`pid`, `host`, `points`, ...), or is to (`job`); null when nobody does."""
+        found = Lock(self.lock_path(deployment), is_over=submitted.is_over).holder()
+        job = submitted.holder(self.deployment_dir(deployment))
+        return found if job is None else {**(found or {}), **job}
+
+    def latest(self, deployment: Deployment, point: Point) -> Result | None:
+        """What came of a point at last, also where an older valid result stays; null when nothing came of it."""
+        kept = self.recorded(deployment, point).result
+        if kept is None or not kept.verdict.valid:
+            return kept
+        parent = self.point_dir(deployment, point) / "attempts"
+        number = max(attempt_numbers(parent), default=0) if parent.is_dir() else 0
+        found = read_result(parent / str(number) / RESULT)
+        return found if isinstance(found, Result) else kept
 
     def attempts(self, deployment: Deployment, point: Point) -> int:
         """How many attempts at a point there were, as far as they are still there."""
@@ -192,7 +210,8 @@ class Store:
         (null: as long as it takes), then raises Busy. What was `running` may be `done` then: look again.
         """
         digests = [_digest(point) for point in points]
-        return Lock(self.lock_path(deployment), {"points": digests, "deployment": deployment.name}, timeout_s)
+        note = {"points": digests, "deployment": deployment.name, **submitted.own_note()}
+        return Lock(self.lock_path(deployment), note, timeout_s, submitted.is_over)
 
     def new_sweep(self) -> Path:
         """A fresh folder for one command, named after the time (UTC), never shared. Raises StoreError."""

@@ -37,7 +37,7 @@ class Left(Trouble):
 
 
 @dataclass(slots=True)
-class _Child:
+class Child:
     command: Command
     process: asyncio.subprocess.Process
     gone: asyncio.Task[int]
@@ -57,7 +57,7 @@ class Supervisor:
         """`tmp_dir` is removed should servix be killed; else who made it does that."""
         self.session = secrets.token_hex(8)
         self._tell = tell
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, Child] = {}
         self._groups: dict[int, int] = {}
         self._death: asyncio.Future[Died] | None = None
         self._guardian = Guardian(self.session, tmp_dir, tell)
@@ -143,7 +143,7 @@ class Supervisor:
         # Nothing is left to guard. After a failure above it stays, and tries again when servix ends.
         self._guardian.end()
 
-    async def _spawn(self, command: Command, gone: Callable[[_Child, int], None]) -> _Child:
+    async def _spawn(self, command: Command, gone: Callable[[Child, int], None]) -> Child:
         argv = words(command)
         environment = {**command.env, guard.MARKER: f"{self.session}.{command.name}"}
         command.log.parent.mkdir(parents=True, exist_ok=True)
@@ -161,24 +161,28 @@ class Supervisor:
             except OSError as problem:
                 how = f"{command.name} cannot be started: {problem.strerror}: {problem.filename}"
                 raise Died(command.name, None, command.log, how) from problem
-        child = _Child(command, process, asyncio.create_task(process.wait()))
+        child = Child(command, process, asyncio.create_task(self._ended(process)))
         child.gone.add_done_callback(lambda task: None if task.cancelled() else gone(child, task.result()))
         self._children[command.name] = child
         self._remember(child.pid)
         self._tell("process_start", process=command.name, pid=child.pid)
         return child
 
-    def _server_gone(self, child: _Child, code: int) -> None:
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """The exit code once it is there, negative for a signal."""
+        return await process.wait()
+
+    def _server_gone(self, child: Child, code: int) -> None:
         # First the watch, then the news: a listener that fails must not hide a death.
         if self._stopping is None and self._death is not None and not self._death.done():
             self._death.set_result(Died(child.command.name, code, child.command.log))
         self._client_gone(child, code)
 
-    def _client_gone(self, child: _Child, code: int) -> None:
+    def _client_gone(self, child: Child, code: int) -> None:
         self._tell("process_exit", process=child.command.name, pid=child.pid, code=code)
 
     async def _end(
-        self, groups: Mapping[int, int], marker: str, grace_s: float, children: Sequence[_Child]
+        self, groups: Mapping[int, int], marker: str, grace_s: float, children: Sequence[Child]
     ) -> None:
         ending = guard.Ending(marker, groups, grace_s)
         give_up_at = time.monotonic() + grace_s + KILL_DEADLINE_S
@@ -205,7 +209,7 @@ class Supervisor:
         self._guardian.forget(pid)
 
 
-async def _exit_code(child: _Child) -> int:
+async def _exit_code(child: Child) -> int:
     return await asyncio.shield(child.gone)
 
 

@@ -136,12 +136,10 @@ class Trials:
 
     def _measured(self, plan: Plan) -> Measured | None:
         try:
-            measured = run.measure(plan, command.system_of(plan), self.store)
+            measured = run.attended(plan, command.system_of(plan, self.composer), self.store)
         except Unfit as unfit:
             refuse(unfit.problems)
             self._leave_out(plan.points, unfit.problems)
-            return None
-        if measured is None:
             return None
         self.plans.append(plan)
         self.measured.append(measured)

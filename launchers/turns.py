@@ -37,6 +37,8 @@ class Wishes:
     """Nodes there are for all of them; null: any number."""
     choose: Callable[[], Choose] | None = None
     """Gives what to measure next by the results so far, asked once a deployment is ours alone; null: every point."""
+    points: Sequence[Point] = ()
+    """Every point of the command, those that are done included: what a search knows already."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ MAIN_PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ["concepts", "configuration", "extending", "results", "sweeps", "development"]
+        for name in ["concepts", "configuration", "extending", "results", "slurm", "sweeps", "development"]
     ),
 )
 PAGES = tuple(

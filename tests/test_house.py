@@ -15,6 +15,7 @@ from launchers.store import Store
 DATA = {
     *("model", "plan", "errors", "late", "flags", "hostlist", "quote", "plan_json", "image", "catalogue"),
     *(
+        "allocation",
         "complaint",
         "facts",
         "renamed",
@@ -34,6 +35,7 @@ ALSO = {
     "compose": {"compose"},
     "origin": {"compose"},  # the files that were composed
     "json_schema": {"schema"},
+    "batch": {"emit"},  # its templates
 }
 """Pass -> what else it imports: the types another pass gives, and what a rule must share with it."""
 EVERYTHING = {"pipeline"}

@@ -25,6 +25,7 @@ from launchers import local, session
 from launchers.display import Display
 from launchers.events import EventLog
 from launchers.host import Host, claimed, resolved_revision
+from launchers.listening import Stopper
 from launchers.preflight import preflight
 from launchers.results.result import Result
 from launchers.store import Store
@@ -648,7 +649,7 @@ def test_a_terminal_gets_its_cursor_back_from_who_asks_twice(monkeypatch: pytest
         patch.setattr(sys, "stderr", terminal)
         patch.setattr(signal, "signal", lambda *_: None)
         patch.setattr(os, "kill", lambda *_: None)
-        stop = local._Stop()
+        stop = Stopper()
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 stop(signal.SIGINT, None)

@@ -61,7 +61,7 @@ def realise(
 
 @pytest.fixture
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trials:
-    monkeypatch.setattr(command, "system_of", lambda _: sys.modules[__name__])
+    monkeypatch.setattr(command, "system_of", lambda *_: sys.modules[__name__])
     return Trials(shared_composer(), ["hydra/sweeper=optuna"], {"output_dir": str(tmp_path)})
 
 

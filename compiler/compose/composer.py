@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.version import setbase
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import problem_of, sentence
@@ -78,6 +78,11 @@ class Composer:
         base = self.base(self.selection(fixed))
         self.read_params = base.choosing.params
         return base.config
+
+    def launcher(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """`hydra.launcher` as plain data: the same for every point of a command. Raises what `master` raises."""
+        found = OmegaConf.to_container(self.master(arguments).hydra.launcher, resolve=True)
+        return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
     def points(self, arguments: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Problem]]:
         """Overrides of every point of a sweep, in Hydra's order, and the arguments that cannot be read.

@@ -1,0 +1,103 @@
+"""What a batch job is asked for beside the plan's nodes: partition, account, time, and what sites add.
+
+Taken from: `hydra.launcher`, whose keys are those of hydra-submitit-launcher. Given to: `batch`, the launcher.
+Never does: saying how many nodes or GPUs. The plan says that, for each deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.errors import Problem, error
+
+PLANNED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("nodes", "ntasks", "ntasks_per_node"), "nodes are those of the plan: set num_nodes or a role's"
+    ),
+    **dict.fromkeys(
+        ("gpus", "gpus_per_node", "gpus_per_task", "gres"),
+        "GPUs are those of the plan: set system.gpus_per_node or the sizes of a role",
+    ),
+    **dict.fromkeys(("output", "error", "open_mode", "chdir"), "servix needs its own"),
+    **dict.fromkeys(("array", "dependency", "signal", "wait", "wrap", "parsable"), "servix needs its own"),
+    "time": "set hydra.launcher.timeout_min",
+    "job_name": "jobs are named after their deployment",
+    **dict.fromkeys(
+        ("partition", "account", "qos", "reservation", "exclude", "nodelist"),
+        "it has a key of its own in hydra.launcher",
+    ),
+}
+"""Parameters that nobody may add -> what to do instead."""
+OWN_OF_STEPS = (
+    "overlap",
+    "nodelist",
+    "ntasks",
+    "nodes",
+    "job-name",
+    "jobid",
+    "export",
+    "chdir",
+    "output",
+    "error",
+)
+"""Flags of srun that servix itself gives each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Settings of the Slurm launcher, the same for every job of a command."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    timeout_min: int = 60
+    """Minutes after which Slurm ends the job."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell that the job runs before anything else."""
+    srun_args: tuple[str, ...] = ()
+    """Words for the srun of every step."""
+    additional_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """More parameters of sbatch; true is a flag without a value, false and null leave one out."""
+    exclude: str | None = None
+    nodelist: str | None = None
+    mem_gb: int | None = None
+    """Memory per node in GB; null: what the site gives."""
+    cpus_per_task: int | None = None
+    array_parallelism: int = 256
+    """Jobs of one command at the same time."""
+
+
+def allocation(settings: Mapping[str, Any]) -> Allocation:
+    """The settings of `hydra.launcher` as plain data; what is null has its default."""
+    known = Allocation.__dataclass_fields__
+    given = {name: value for name, value in settings.items() if name in known and value is not None}
+    for name in ("setup", "srun_args"):
+        given[name] = tuple(str(word) for word in given.get(name, ()))
+    return Allocation(**given)
+
+
+def problems(asked: Allocation) -> Iterator[Problem]:
+    """What is wrong with the settings, whatever the plan."""
+    for name, value in asked.additional_parameters.items():
+        key = f"hydra.launcher.additional_parameters.{name}"
+        hint = PLANNED.get(name.replace("-", "_").lower())
+        if hint is not None:
+            yield error("slurm", key, value, "is not left to the user", hint)
+        elif "\n" in f"{name}{value}":
+            yield error("slurm", key, value, "a parameter is one line")
+    yield from _steps(asked.srun_args)
+    if asked.array_parallelism < 1:
+        key = "hydra.launcher.array_parallelism"
+        yield error(
+            "slurm", key, asked.array_parallelism, "no job could ever be submitted", "give at least 1"
+        )
+
+
+def _steps(words: Sequence[str]) -> Iterator[Problem]:
+    for word in words:
+        if word.startswith("--") and word[2:].partition("=")[0] in OWN_OF_STEPS:
+            reason = "servix gives each step its own"
+            yield error("slurm", "hydra.launcher.srun_args", word, reason, "leave it out")

@@ -1,0 +1,174 @@
+"""The nodes of a job as the plan sees them: their host names, and a command line of `srun` for every process.
+
+Takes a plan's late-bound text; gives commands that run where the plan says, with exactly the GPUs it says.
+Never does: deciding that; writing an environment anywhere (it may hold a token, and travels to the step as it is).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compiler import late
+from compiler.plan import Accuracy, Deployment, Phase, Process, Reset, Workload
+from launchers.child import Command
+from launchers.guard import MARKER
+from launchers.host import SERVIX_DIR, Host
+from launchers.refusal import Trouble
+from launchers.steps import StepSupervisor
+from launchers.supervise import Supervisor, Tell
+
+OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CLUSTERS")
+"""What a step may know of the job. The rest (`SLURM_GPUS_PER_NODE`, ...) would be taken as wishes of the step."""
+
+
+class NoAllocation(Trouble):
+    """The nodes of the job are not those of the plan, or Slurm does not tell them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated(Host):
+    """Nodes of a job; `addresses` are their names."""
+
+    job: str = ""
+    srun_args: tuple[str, ...] = ()
+    gpus_per_node: int = 0
+    """What the job was given on each node; 0: it asked for none."""
+    image: str | None = None
+    """Container image of every step, for Pyxis; null: the host's own installation."""
+    mounts: tuple[str, ...] = ()
+    """`HOST:CONTAINER` of every step in a container."""
+
+    @property
+    def is_here(self) -> bool:
+        """Never: other nodes cannot be looked at without starting something there."""
+        return False
+
+    @property
+    def ran(self) -> Mapping[str, Any]:
+        """What a result says of the machine."""
+        return {"hosts": list(self.addresses), "slurm_job": self.job}
+
+    def supervisor(self, tell: Tell) -> Supervisor:
+        """What starts and ends steps."""
+        return StepSupervisor(tell, self.job)
+
+    def environment(self) -> dict[str, str]:
+        """What every step gets from the environment of the job."""
+        own = {name: os.environ[name] for name in OF_THE_JOB if name in os.environ}
+        return {**Host.environment(self), **own}
+
+    def command(self, process: Process, results_dir: Path) -> Command:
+        """The process as a step on its node, with its GPUs."""
+        made = Host.command(self, process, results_dir)
+        return self._step(made, results_dir, process.node, process.gpus, tuple(process.env))
+
+    def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
+        """The command that empties the caches, as a step on the frontend's node."""
+        made = Host.reset(self, reset, results_dir, number)
+        return self._step(made, results_dir, env=tuple(reset.env))
+
+    def client(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command:
+        """The load generator of one phase, as a step on the frontend's node."""
+        made = Host.client(self, workload, phase, attempt_dir)
+        return self._step(made, attempt_dir, env=tuple(workload.env))
+
+    def accuracy(self, run: Accuracy, attempt_dir: Path) -> tuple[Command | None, Command]:
+        """The setup of an accuracy run and the run itself, as steps on the frontend's node."""
+        setup, made = Host.accuracy(self, run, attempt_dir)
+        env = tuple(run.env)
+        first = None if setup is None else self._step(setup, attempt_dir, env=env)
+        return first, self._step(made, attempt_dir, env=env)
+
+    def between(self, workload: Workload, phase: Phase, attempt_dir: Path) -> Command | None:
+        """The command between phases, as a step on the frontend's node."""
+        made = Host.between(self, workload, phase, attempt_dir)
+        return None if made is None else self._step(made, attempt_dir)
+
+    def _step(
+        self,
+        command: Command,
+        results_dir: Path,
+        node: int = 0,
+        gpus: Sequence[int] = (),
+        env: Sequence[str] = (),
+    ) -> Command:
+        words = [
+            "srun",
+            "--overlap",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--nodelist={self.addresses[node]}",
+            f"--job-name={command.name}",
+            "--export=ALL",
+            "--input=none",
+            "--kill-on-bad-exit=1",
+            "--cpu-bind=none",
+            *([f"--gpus-per-node={self.gpus_per_node if gpus else 0}"] if self.gpus_per_node else []),
+            *(f"--{word}" for word in self._container(results_dir, env)),
+            *self.srun_args,
+        ]
+        # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The
+        # marker stays with srun: who looks for leftover processes must not find tasks, which are stopped by step.
+        visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))}"
+        words += [f"--chdir={command.workdir}", "env", f"--unset={MARKER}", visible]
+        return replace(command, argv=(*words, *command.argv))
+
+    def _container(self, results_dir: Path, env: Sequence[str]) -> Iterator[str]:
+        if self.image is None:
+            return
+        names = self.names(results_dir)
+        store = results_dir.parents[1] if len(results_dir.parents) > 1 else results_dir
+        own = [f"{store}:{store}", f"{SERVIX_DIR}:{SERVIX_DIR}"]
+        yield f"container-image={self.image}"
+        yield f"container-mounts={','.join([*own, *(late.bind(mount, names) for mount in self.mounts)])}"
+        yield f"container-workdir={results_dir}"
+        yield "no-container-mount-home"
+        yield "no-container-entrypoint"
+        if env:
+            # Else what the image sets wins over what the plan says.
+            yield f"container-env={','.join(env)}"
+
+
+@contextlib.contextmanager
+def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host]:
+    """The nodes of the job that this process runs in. Raises NoAllocation."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
+    first = deployment.processes[0]
+    yield Allocated(
+        _bound(deployment, _hosts()),
+        deployment.storage_cache_dir,
+        job=job,
+        srun_args=tuple(srun_args),
+        gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
+        image=first.image,
+        mounts=first.mounts,
+    )
+
+
+def _hosts() -> list[str]:
+    """Names of the job's nodes, in Slurm's order."""
+    asked = ["scontrol", "show", "hostnames", os.environ.get("SLURM_JOB_NODELIST", "")]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as problem:
+        raise NoAllocation(f"scontrol does not tell the nodes of the job: {problem}") from problem
+    return said.split()
+
+
+def _bound(deployment: Deployment, hosts: Sequence[str]) -> tuple[str, ...]:
+    """The host of each node of the plan: the one the user named, else the next that is free."""
+    named = {node.name for node in deployment.nodes}
+    free = [host for host in hosts if host not in named]
+    if missing := sorted(name for name in named if name is not None and name not in hosts):
+        raise NoAllocation(f"the job does not have the nodes {', '.join(missing)}, but {', '.join(hosts)}")
+    if len(hosts) < deployment.num_nodes:
+        raise NoAllocation(f"the job has {len(hosts)} nodes, the plan needs {deployment.num_nodes}")
+    return tuple(node.name if node.name is not None else free.pop(0) for node in deployment.nodes)

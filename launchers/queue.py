@@ -1,0 +1,182 @@
+"""What Slurm says of jobs: whether they are in the queue, why they wait, how they ended.
+
+Takes job ids; gives states and words. `squeue` says what is alive; `sacct` lags, and is asked about what has ended.
+Never does: calling anything a success (only a result is).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+FRESH_S = 1.0
+"""Answers are good for so long: many deployments ask together."""
+ASK_S = 20.0
+UNKNOWN_ID = "Invalid job id"
+TIME_IS_UP = 75
+"""Exit code of a job that stopped because Slurm told it that its time is nearly up."""
+OVER = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InQueue:
+    """A job that is in the queue."""
+
+    state: str
+    """`PENDING`, `RUNNING`, ..."""
+    reason: str
+    """Why it waits; what Slurm calls None otherwise."""
+    start: str
+    """When it is expected to start, as Slurm writes it; `N/A` when nobody knows."""
+
+    def __str__(self) -> str:
+        if self.state != "PENDING":
+            return self.state.lower()
+        why = self.reason if self.reason != "None" else ""
+        start = f"expected to start {self.start}" if self.start not in ("", "N/A", "Unknown") else ""
+        told = ", ".join(filter(None, [why, start]))
+        return f"pending ({told})" if told else "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job came to its end."""
+
+    state: str
+    """`COMPLETED`, `CANCELLED by 1000`, ...; `UNKNOWN` when Slurm has forgotten it."""
+    exit_code: int | None = None
+    number: int = 0
+    """The signal that ended it; 0: none."""
+
+    @property
+    def word(self) -> str:
+        """The state without what Slurm adds to it."""
+        return self.state.split()[0] if self.state else "UNKNOWN"
+
+
+class Silent(Exception):
+    """The controller does not answer: nothing is known."""
+
+
+class Queue:
+    """The jobs that this process has asked about, as they were a moment ago."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._known: dict[str, InQueue] = {}
+        self._asked_at = -FRESH_S
+
+    def look(self, job: str) -> InQueue | None:
+        """The job while it is in the queue; null once it is not. Raises Silent."""
+        if job not in self._ids or time.monotonic() - self._asked_at > FRESH_S:
+            # Some jobs of an array of ids may be forgotten already: one answer for all that are known.
+            self._ids.add(job)
+            self._known = in_queue(sorted(self._ids))
+            self._asked_at = time.monotonic()
+        return self._known.get(job)
+
+    def forget(self, job: str) -> None:
+        """The job is over."""
+        self._ids.discard(job)
+
+
+def in_queue(jobs: Sequence[str]) -> dict[str, InQueue]:
+    """Those of the jobs that are in the queue. Raises Silent."""
+    words = ["squeue", "--noheader", f"--jobs={','.join(jobs)}", "--format=%i|%T|%r|%S"]
+    code, out, err = asked(words)
+    if code != 0 and UNKNOWN_ID in err:
+        # Slurm says so of one; of several it leaves out those it does not know.
+        return {} if len(jobs) == 1 else {k: v for job in jobs for k, v in in_queue([job]).items()}
+    if code != 0:
+        raise Silent(err.strip())
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
+    return {job: InQueue(state, reason, start) for job, state, reason, start in rows if state not in OVER}
+
+
+def ended(job: str) -> Ended:
+    """How a job that is not in the queue any more came to its end."""
+    return _of_accounting(job) or _of_controller(job) or Ended("UNKNOWN")
+
+
+def reason(job: str, end: Ended) -> str:
+    """Why a job did not come to its end, for a user."""
+    told = f"job {job}"
+    if end.exit_code == TIME_IS_UP or end.word == "TIMEOUT":
+        return f"{told} reached its time limit (hydra.launcher.timeout_min)"
+    if end.word == "CANCELLED":
+        by = end.state.removeprefix("CANCELLED").strip()
+        return f"{told} was cancelled" + (f" {by.replace('by', 'by user', 1)}" if by else "")
+    known = {
+        "COMPLETED": "ended without this result",
+        "NODE_FAIL": "lost a node",
+        "OUT_OF_MEMORY": "ran out of memory",
+        "PREEMPTED": "was preempted",
+        "UNKNOWN": "is gone, and Slurm has forgotten how",
+    }
+    if end.word in known:
+        return f"{told} {known[end.word]}"
+    if end.number:
+        return f"{told} was ended by signal {end.number} (Slurm: {end.state})"
+    if end.exit_code is not None and end.exit_code > 128:
+        return f"{told} was stopped by signal {end.exit_code - 128} (Slurm: {end.state})"
+    return f"{told} failed with exit code {end.exit_code} (Slurm: {end.state})"
+
+
+def _of_accounting(job: str) -> Ended | None:
+    words = [
+        "sacct",
+        "--noheader",
+        "--parsable2",
+        "--allocations",
+        f"--jobs={job}",
+        "--format=State,ExitCode",
+    ]
+    code, out, _ = asked(words)
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 1]
+    if code != 0 or not rows:
+        return None
+    found = Ended(rows[-1][0], *_codes(rows[-1][1]))
+    return found if found.word in OVER else None
+
+
+def _of_controller(job: str) -> Ended | None:
+    code, out, _ = asked(["scontrol", "--oneliner", "show", "job", job])
+    found: Mapping[str, str] = dict(re.findall(r"(JobState|ExitCode)=(\S+)", out))
+    if code != 0 or "JobState" not in found:
+        return None
+    return Ended(found["JobState"], *_codes(found.get("ExitCode", "")))
+
+
+def _codes(text: str) -> tuple[int | None, int]:
+    """Exit code and signal of `3:0`."""
+    code, _, number = text.partition(":")
+    return int(code) if code.isdecimal() else None, int(number) if number.isdecimal() else 0
+
+
+def asked(words: Sequence[str], text: str | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command of Slurm; 127 where it cannot be run."""
+    try:
+        ran = subprocess.run(
+            words,
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=ASK_S,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        return 127, "", f"{words[0]} is not installed"
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return 127, "", str(problem)
+    return ran.returncode, ran.stdout, ran.stderr

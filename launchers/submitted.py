@@ -1,0 +1,135 @@
+"""The note that a deployment's job is submitted, and what it is to measure.
+
+    <deployment>/submitted.json    from before the job is submitted until its end has been seen
+
+Taken from: `slurm`, which writes it, and `store`, for which a submitted job works on its deployment.
+Never does: believing that a job lives because a note is there. Slurm says that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compiler.batch import SCHEMA as WORK_SCHEMA
+from compiler.batch import WORK
+from compiler.plan import Plan
+from compiler.plan_json import from_json
+from launchers.atomic import as_json, write_atomically
+from launchers.queue import Ended, InQueue, Queue, Silent, ended, reason
+
+NAME = "submitted.json"
+SCHEMA = "servix.submitted/1"
+_QUEUE = Queue()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that was submitted."""
+
+    job: str
+    since: float
+    """Seconds since 1970: before that nothing can be its result."""
+    points: tuple[str, ...]
+    """Digests of what it is to measure."""
+
+
+def read(folder: Path) -> Submitted | None:
+    """The job of a deployment; null where there is none, or the note cannot be read."""
+    try:
+        data = json.loads((folder / NAME).read_bytes())
+        return Submitted(str(data["job"]), float(data["since"]), tuple(map(str, data["points"])))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def write(folder: Path, submitted: Submitted) -> None:
+    """Raises StoreError."""
+    write_atomically(folder / NAME, as_json({"schema": SCHEMA, **asdict(submitted)}))
+
+
+def remove(folder: Path) -> None:
+    """The end of the job has been seen."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / NAME).unlink()
+
+
+def work(folder: Path) -> tuple[Plan, list[str]]:
+    """What a job is to do, and words for every srun. Raises OSError, ValueError for a file of another form."""
+    path = folder / WORK
+    data = json.loads(path.read_bytes())
+    if not isinstance(data, dict) or data.get("schema") != WORK_SCHEMA:
+        raise ValueError(f"{path} is not of the form {WORK_SCHEMA}")
+    return from_json(data["plan"]), [str(word) for word in data["srun_args"]]
+
+
+def look(submitted: Submitted) -> InQueue | None:
+    """The job while it is in the queue. Raises `queue.Silent`."""
+    return _QUEUE.look(submitted.job)
+
+
+def why_over(folder: Path, point: str, since: str | None) -> str | None:
+    """Why the job that was to measure a point is over, when nobody has seen its end yet; null where that is not so.
+
+    `since` is when the point's last result was finished, in ISO 8601; null without one.
+    """
+    note = read(folder)
+    if note is None or point not in note.points or note.job == os.environ.get("SLURM_JOB_ID"):
+        return None
+    if since is not None and datetime.fromisoformat(since).timestamp() >= note.since:
+        return None
+    try:
+        if look(note) is not None:
+            return None
+    except Silent:
+        return None
+    return reason(note.job, _ended(note.job))
+
+
+@cache
+def _ended(job: str) -> Ended:
+    return ended(job)
+
+
+def own_note() -> dict[str, str]:
+    """What the lock of a session in a job says of it, beside its process."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return {} if job is None else {"slurm_job": job}
+
+
+def is_over(note: Mapping[str, Any]) -> bool:
+    """Whether the session that left this note in a lock was in a job that is over, or in a life before ours."""
+    job = note.get("slurm_job")
+    if not isinstance(job, str):
+        return False
+    if job == os.environ.get("SLURM_JOB_ID"):
+        return True
+    try:
+        return _QUEUE.look(job) is None
+    except Silent:
+        return False
+
+
+def holder(folder: Path) -> Mapping[str, Any] | None:
+    """The job as who works on the deployment, like the note of a lock; null when no job does.
+
+    A job that Slurm does not tell of is taken as alive: what is submitted twice is measured twice.
+    """
+    found = read(folder)
+    # Who asks from within the job is the job.
+    if found is None or found.job == os.environ.get("SLURM_JOB_ID"):
+        return None
+    try:
+        state = look(found)
+    except Silent:
+        state = InQueue("UNKNOWN", "", "")
+    if state is None:
+        return None
+    return {"job": found.job, "state": str(state), "since": found.since, "points": list(found.points)}

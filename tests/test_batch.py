@@ -1,0 +1,184 @@
+"""The script of a job: recorded text, what sbatch is asked for, hostile values, and the command lines of steps."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import golden
+import pytest
+from compiling import plan
+
+from compiler import plan_json
+from compiler.allocation import Allocation, allocation, problems
+from compiler.batch import SCRIPT, WORK, Place, batch, options
+from compiler.errors import format_problem
+from compiler.plan import Deployment, Node, Plan
+from launchers.allocated import Allocated, NoAllocation, _bound
+from launchers.submitted import work
+
+PLACE = Place("/shared/store/some 100%-0123456789", "/opt/servix", "/opt/servix/.venv/bin/python", "/home/me")
+FULL: dict[str, Any] = {
+    "partition": "gpu",
+    "account": "team",
+    "qos": "high",
+    "reservation": "night",
+    "timeout_min": 90,
+    "setup": ["module load cuda", "export X='a b'"],
+    "srun_args": ["--mem=0"],
+    "additional_parameters": {"comment": "it's $HOME #1", "hint": "nomultithread", "exclusive": False},
+    "exclude": "bad[1-2]",
+    "mem_gb": 100,
+    "cpus_per_task": 32,
+    "array_parallelism": 4,
+}
+
+
+def compiled(*arguments: str) -> tuple[Plan, Deployment]:
+    made = plan("system=mini", *arguments)
+    assert made.valid
+    return made, made.deployments[0]
+
+
+def undated(text: str, deployment: Deployment) -> str:
+    """Digests change with every default, and have a test of their own."""
+    return text.replace(deployment.digest, "v1-0123456789")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "arguments"),
+    [
+        ("plain", {}, ("topology=shared",)),
+        ("full", FULL, ("topology=separate", "decode.num_nodes=2", "launch.stop_timeout_s=40")),
+        (
+            "large",
+            {},
+            ("system.max_nodes=64", "topology=separate", "prefill.num_nodes=32", "decode.num_nodes=32"),
+        ),
+    ],
+    ids=["plain", "full", "large"],
+)
+def test_the_script(name: str, settings: dict[str, Any], arguments: tuple[str, ...]) -> None:
+    made, deployment = compiled(*arguments)
+    files = batch(deployment, made.points, allocation(settings), PLACE)
+    golden.check(f"emit/{name}.job.sbatch", undated(files[SCRIPT], deployment))
+
+
+def test_options_come_back_as_they_are() -> None:
+    """sbatch reads its lines as a shell reads words."""
+    _, deployment = compiled()
+    lines = batch(deployment, (), allocation(FULL), PLACE)[SCRIPT].splitlines()
+    words = [shlex.split(line.removeprefix("#SBATCH "))[0] for line in lines if line.startswith("#SBATCH")]
+    assert "--comment=it's $HOME #1" in words
+    assert "--exclude=bad[1-2]" in words
+    assert "--output=/shared/store/some 100%%-0123456789/jobs/%j.log" in words
+    assert not [word for word in words if word.startswith("--exclusive")]
+
+
+def test_named_nodes_are_asked_for() -> None:
+    _, deployment = compiled("topology=separate", "decode.nodes=[b]", "prefill.nodes=[a]")
+    assert "nodelist=b,a" in list(options(deployment, Allocation(nodelist="c"), PLACE))
+
+
+def test_a_job_reads_what_was_written(tmp_path: Path) -> None:
+    made, deployment = compiled("aiperf.concurrency=2,4")
+    (tmp_path / WORK).write_text(batch(deployment, made.points, allocation(FULL), PLACE)[WORK])
+    read, words = work(tmp_path)
+    assert words == ["--mem=0"]
+    assert plan_json.to_json(read)["deployments"] == plan_json.to_json(made)["deployments"]
+    assert [point.digest for point in read.points] == [point.digest for point in made.points]
+    (tmp_path / WORK).write_text(json.dumps({"schema": "servix.job/99"}))
+    with pytest.raises(ValueError, match=r"servix\.job/1"):
+        work(tmp_path)
+
+
+WRONG = [
+    ({"additional_parameters": {"nodes": 3}}, "nodes are those of the plan"),
+    ({"additional_parameters": {"gpus-per-node": 3}}, "GPUs are those of the plan"),
+    ({"additional_parameters": {"time": 3}}, "hydra.launcher.timeout_min"),
+    ({"additional_parameters": {"comment": "a\nb"}}, "one line"),
+    ({"srun_args": ["--nodelist=a"]}, "each step its own"),
+    ({"array_parallelism": 0}, "no job could ever be submitted"),
+]
+
+
+@pytest.mark.parametrize(("settings", "words"), WRONG, ids=[row[1] for row in WRONG])
+def test_settings_that_contradict_the_plan(settings: dict[str, Any], words: str) -> None:
+    (told,) = problems(allocation(settings))
+    assert words in format_problem(told)
+
+
+def test_settings_that_do_not() -> None:
+    assert list(problems(allocation(FULL))) == []
+
+
+def step(deployment: Deployment, name: str, **more: Any) -> list[str]:
+    hosts = tuple(f"n{index}" for index in range(deployment.num_nodes))
+    host = Allocated(hosts, job="7", gpus_per_node=8, **more)
+    process = next(process for process in deployment.processes if process.name == name)
+    return list(host.command(process, Path("/shared/store/d/runs/1")).argv)
+
+
+def test_a_step_is_on_its_node_with_its_gpus() -> None:
+    _, deployment = compiled(
+        "topology=shared", "num_nodes=2", "prefill.tensor_parallel_size=2", "decode.tensor_parallel_size=2"
+    )
+    words = step(deployment, "prefill-1", srun_args=("--mem=0",))
+    assert {"--overlap", "--nodes=1", "--ntasks=1", "--nodelist=n1", "--gpus-per-node=8", "--mem=0"} <= {
+        *words
+    }
+    # After srun's own words: what Slurm sets would win over what is exported.
+    assert words[words.index("env") + 2] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert words.index("--mem=0") < words.index("env") < words.index("python")
+    frontend = step(deployment, "frontend")
+    assert "--gpus-per-node=0" in frontend
+    assert frontend[frontend.index("env") + 2] == "CUDA_VISIBLE_DEVICES="
+
+
+def test_a_step_in_a_container() -> None:
+    _, deployment = compiled("topology=aggregated", "system.image=a/b:1", "system.mounts=['/data:/data']")
+    process = deployment.processes[0]
+    words = step(deployment, "aggregated-0", image=process.image, mounts=process.mounts)
+    assert {"--container-image=a/b:1", "--no-container-entrypoint", "--no-container-mount-home"} <= {*words}
+    (mounts,) = [word for word in words if word.startswith("--container-mounts=")]
+    assert mounts.startswith("--container-mounts=/shared/store/d:/shared/store/d,")
+    assert mounts.endswith(",/data:/data")
+    (names,) = [word for word in words if word.startswith("--container-env=")]
+    assert "DYN_SYSTEM_PORT" in names
+
+
+def test_secrets_are_in_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    _, deployment = compiled()
+    host = Allocated(("n0", "n1"), job="7", gpus_per_node=8)
+    command = host.command(deployment.processes[0], Path("/r"))
+    assert command.env["HF_TOKEN"] == "hf_secret"
+    assert "hf_secret" not in " ".join(command.argv)
+
+
+BOUND = [
+    ((None, None), ("x", "y"), ("x", "y")),
+    (("y", "x"), ("x", "y"), ("y", "x")),
+    (("y", None), ("x", "y"), ("y", "x")),
+]
+
+
+@pytest.mark.parametrize(("names", "hosts", "bound"), BOUND, ids=["any", "named", "mixed"])
+def test_hosts_of_a_job_are_bound_to_the_nodes(
+    names: tuple[str | None, ...], hosts: tuple[str, ...], bound: tuple[str, ...]
+) -> None:
+    _, deployment = compiled()
+    nodes = tuple(Node(index, name) for index, name in enumerate(names))
+    assert _bound(replace(deployment, nodes=nodes), hosts) == bound
+
+
+def test_a_job_on_other_nodes_is_refused() -> None:
+    _, deployment = compiled()
+    with pytest.raises(NoAllocation, match="1 nodes, the plan needs 2"):
+        _bound(deployment, ["x"])
+    named = replace(deployment, nodes=(Node(0, "a"), Node(1, "b")))
+    with pytest.raises(NoAllocation, match="does not have the nodes a, b"):
+        _bound(named, ["x", "y"])

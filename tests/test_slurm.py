@@ -1,0 +1,311 @@
+"""Jobs on a real Slurm: the small cluster of tools/mini_slurm.sh, with the real frontend, mocker and AIPerf."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from commanding import FAKE, QUICK, ROOT, RUN, Command, environment
+
+from tests.test_turns import read_until
+
+HERE = os.geteuid() == 0 and all(
+    shutil.which(name) for name in ("slurmctld", "slurmdbd", "munged", "mariadbd")
+)
+pytestmark = pytest.mark.skipif(
+    not HERE, reason="needs root and Slurm's daemons: make slurm-up installs them"
+)
+ONE = ("system=mini", "topology=aggregated", *QUICK)
+SLOW = "bench.command=[bash,-c,'sleep 3; exec python \"$0\" \"$@\"','{servix_dir}/tests/fakes/load.py']"
+"""The load generator of FAKE, three seconds later: time enough to look around."""
+LOAD = ("bench.command=[bash,-c,'sleep {}',load]", "bench.needs=[]")
+"""A load generator that takes its time and measures nothing."""
+
+
+def load(seconds: float) -> tuple[str, ...]:
+    return tuple(text.replace("{}", str(seconds)) for text in LOAD)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """A cluster of our own; commands find it through the environment."""
+    # Tests that run side by side have clusters side by side.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    # munge wants every folder above its socket to be open to others.
+    with tempfile.TemporaryDirectory(prefix="servix-slurm-") as folder:
+        Path(folder).chmod(0o755)
+        knobs = {
+            "DIR": f"{folder}/mini",
+            "PORT": str(17300 + 300 * number),
+            "SUBNET": f"10.78.{number}",
+            "PREFIX": f"svx{number}",
+            "INSTALL": "0",
+        }
+        names = {f"MINI_SLURM_{name}": value for name, value in knobs.items()}
+        script = [str(ROOT / "tools" / "mini_slurm.sh")]
+        subprocess.run([*script, "start"], env={**os.environ, **names}, check=True, timeout=120)
+        os.environ["SLURM_CONF"] = f"{folder}/mini/etc/slurm.conf"
+        try:
+            yield
+        finally:
+            del os.environ["SLURM_CONF"]
+            subprocess.run([*script, "stop"], env={**os.environ, **names}, check=True, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def queue() -> Iterator[None]:
+    """Nothing of one test is in the queue of the next."""
+    yield
+    slurm("scancel", "--user=root")
+    wait_until(lambda: not slurm("squeue", "--noheader"))
+
+
+def slurm(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+
+
+def wait_until(what: Callable[[], object], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, "not seen in time"
+        time.sleep(0.1)
+
+
+def tasks(folder: Path) -> dict[str, int]:
+    """Name of each process of a deployment (as its step is named) -> id of its first process, on any node."""
+    found: dict[str, int] = {}
+    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        with contextlib.suppress(OSError, ValueError):
+            env = environment(int(entry.name))
+            words = (entry / "cmdline").read_bytes()
+            if (
+                env.get("HOME", "").startswith(str(folder))
+                and "SLURM_STEP_ID" in env
+                and b"srun" not in words
+            ):
+                found.setdefault(env["SLURM_JOB_NAME"], int(entry.name))
+    return found
+
+
+def job_of(command: Command) -> str:
+    notes = list(command.output_dir.glob("store/*/submitted.json"))
+    return str(json.loads(notes[0].read_text())["job"])
+
+
+def under_load(command: Command) -> str:
+    """The job, once its load generator runs."""
+    command.wait_for(lambda event: event["event"] == "phase_start")
+    return job_of(command)
+
+
+def verdict(command: Command, code: int = 3) -> str:
+    """Why the only point failed."""
+    ended = command.ended()
+    assert ended[0] == code, ended
+    (result,) = command.results()
+    return "\n".join(result["verdict"]["reasons"])
+
+
+def test_a_sweep_starts_each_stack_once_on_the_nodes_of_its_plan(
+    start: Callable[..., Command], tmp_path: Path
+) -> None:
+    sizes = ("prefill.tensor_parallel_size=2", "decode.tensor_parallel_size=4", "aiperf.concurrency=2,4")
+    command = start(*FAKE, "system=mini", "topology=separate,shared", "backend=sglang", *sizes, SLOW)
+    wait_until(lambda: len(command.events("deployment_ready")) == 2, 90)
+    seen = {}
+    for folder in (tmp_path / "outputs" / "store").glob("*-tiny-*"):
+        for name, pid in tasks(folder).items():
+            env = environment(pid)
+            seen[folder.name.split("-")[1], name] = (env["SLURMD_NODENAME"], env["CUDA_VISIBLE_DEVICES"])
+    code, _, err = command.ended(150)
+    assert code == 0, err
+    first, second = seen["separate", "decode-0"][0], seen["separate", "prefill-0"][0]
+    assert first != second
+    assert seen["separate", "decode-0"] == (first, "0,1,2,3")
+    assert seen["separate", "prefill-0"] == (second, "0,1")
+    assert seen["separate", "frontend"] == (first, "")
+    third = seen["shared", "decode-0"][0]
+    assert third not in (first, second)
+    assert seen["shared", "decode-0"] == (third, "0,1,2,3")
+    assert seen["shared", "prefill-0"] == (third, "4,5")
+    assert [result["verdict"]["status"] for result in command.results()] == ["valid"] * 4
+    assert {len(result["ran"]["hosts"]) for result in command.results()} == {1, 2}
+    assert len(command.events("deployment_start")) == 2
+    assert not list(command.output_dir.glob("store/*/submitted.json"))
+    assert not any(tasks(folder) for folder in command.output_dir.glob("store/*"))
+
+
+def test_a_detached_job_is_running_for_everybody_and_who_comes_back_attaches(
+    start: Callable[..., Command],
+) -> None:
+    left = start(*ONE, "launch.detach=true", "format=json")
+    code, out, err = left.ended()
+    assert code == 0, err
+    (entry,) = json.loads(out)["jobs"]
+    code, out, _ = start(*ONE, "action=status", "format=json").ended()
+    assert json.loads(out)["points"][0]["status"] == "running"
+    assert json.loads(out)["points"][0]["running"]["job"] == entry["job"]
+    gone = start(*ONE)
+    assert gone.process.stderr is not None
+    assert any("attached to job" in line for line in gone.process.stderr)
+    gone.process.send_signal(signal.SIGINT)
+    code, _, err = gone.ended()
+    assert code == 130
+    assert f"detached: job {entry['job']} left in the queue" in err
+    code, _, err = start(*ONE).ended()
+    assert code == 0, err
+    assert f"attached to job {entry['job']}" in err
+    assert "is submitted" not in err
+
+
+def test_a_job_that_nobody_watched_is_told_of(start: Callable[..., Command]) -> None:
+    left = start(*ONE, *load(50), "launch.detach=true", "format=json")
+    (entry,) = json.loads(left.ended()[1])["jobs"]
+    slurm("scancel", entry["job"])
+    wait_until(lambda: not slurm("squeue", "--noheader"))
+    (point,) = json.loads(start(*ONE, *load(50), "action=status", "format=json").ended()[1])["points"]
+    assert (point["status"], point["reasons"]) == ("failed", [f"job {entry['job']} was cancelled by user 0"])
+    again = start(*ONE, *load(0))
+    assert again.ended()[0] == 3
+    again = start(*FAKE, "system=mini", "topology=aggregated")
+    assert again.ended()[0] == 0
+
+
+def test_a_worker_that_is_killed_is_named(start: Callable[..., Command], tmp_path: Path) -> None:
+    command = start(*ONE, *load(60))
+    under_load(command)
+    (folder,) = (tmp_path / "outputs" / "store").glob("*-tiny-*")
+    os.kill(tasks(folder)["aggregated-0"], signal.SIGKILL)
+    assert "aggregated-0 was killed by SIGKILL" in verdict(command)
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [(b"\n", True), (b"c\n", False)], ids=["detach", "cancel"])
+def test_ctrl_c_asks_what_to_do_about_the_job(tmp_path: Path, answer: bytes, goes_on: bool) -> None:
+    words = [*RUN, f"output_dir={tmp_path}/outputs", *ONE, *load(60)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(words[0], words)
+    said = read_until(terminal, b"load starts", 60)
+    os.write(terminal, b"\x03")
+    said += read_until(terminal, b"or [c]ancel it?")
+    os.write(terminal, answer)
+    said += read_until(terminal, b"detached: job" if goes_on else b"cancelled: job")
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    time.sleep(1)
+    states = slurm("squeue", "--noheader", "--format=%T")
+    assert states == "RUNNING" if goes_on else states in ("", "COMPLETING"), said
+
+
+@pytest.mark.skipif(
+    not (shutil.which("etcd") and shutil.which("nats-server")), reason="needs etcd and nats-server"
+)
+def test_etcd_and_nats_are_steps_on_the_frontends_node(start: Callable[..., Command]) -> None:
+    planes = ("dynamo.discovery=etcd", "dynamo.request_plane=nats", "dynamo.event_plane=nats")
+    command = start(*FAKE, "system=mini", "topology=separate", *planes)
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert {event["process"] for event in command.events("process_ready")} >= {"etcd", "nats", "frontend"}
+
+
+def _cancel(job: str) -> None:
+    slurm("scancel", job)
+
+
+def _kill_the_script(job: str) -> None:
+    slurm("scancel", "--batch", "--signal=KILL", job)
+
+
+@pytest.mark.parametrize(
+    ("strike", "more", "words"),
+    [
+        (_cancel, (), "was cancelled by user 0"),
+        (_kill_the_script, (), "was ended by signal 9"),
+        (None, ("hydra.launcher.timeout_min=1", "launch.stop_timeout_s=30"), "reached its time limit"),
+    ],
+    ids=["scancel", "script killed", "time limit"],
+)
+def test_a_job_that_ends_early_says_why(
+    start: Callable[..., Command],
+    tmp_path: Path,
+    strike: Callable[[str], None] | None,
+    more: tuple[str, ...],
+    words: str,
+) -> None:
+    command = start(*ONE, *load(50), "bench.timeout_s=55", "launch.ready_timeout_s=50", *more)
+    command.wait_for(lambda event: event["event"] == "process_start")
+    job = job_of(command)
+    if strike is not None:
+        under_load(command)
+        strike(job)
+    told = verdict(command)
+    assert f"job {job} {words}" in told
+    assert f"end of {job}.log" in told
+    wait_until(lambda: not any(tasks(folder) for folder in (tmp_path / "outputs" / "store").glob("*")), 20)
+
+
+def test_a_job_that_is_requeued_does_what_is_left(start: Callable[..., Command]) -> None:
+    command = start(*FAKE, "system=mini", "topology=aggregated", "aiperf.concurrency=2,4", SLOW)
+    command.wait_for(lambda event: event["event"] == "measurement")
+    slurm("scontrol", "requeue", job_of(command))
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert len(command.events("deployment_start")) == 2
+    assert [event["verdict"] for event in command.events("measurement")] == ["valid", "valid"]
+
+
+def test_a_search_is_one_job_and_goes_on_from_what_is_known(start: Callable[..., Command]) -> None:
+    gate = "gates=['time_to_first_token_ms.p99 <= 200']"
+    assert start(*FAKE, "system=mini", "topology=aggregated", "aiperf.concurrency=2").ended()[0] == 0
+    searched = ("search=bisect", "aiperf.concurrency=range(1,5)", gate, "format=json")
+    code, out, err = start(*FAKE, "system=mini", "topology=aggregated", *searched).ended()
+    assert code == 0, err
+    assert err.count("is submitted") == 1
+    assert "phase main: load starts (concurrency 2" not in err
+    assert json.loads(out)["search"]["value"] == 4
+
+
+REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (
+        ("hydra.launcher.partition=nowhere",),
+        ("sbatch refuses a job of 1 nodes with 8 GPUs each", "partition"),
+    ),
+    (("system.gpus_per_node=16",), ("sbatch refuses a job",)),
+    (
+        ("+hydra.launcher.additional_parameters.gpus_per_node=2",),
+        ("hydra.launcher.additional_parameters.gpus_per_node = 2", "GPUs are those of the plan"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), REFUSED, ids=["partition", "GPUs", "planned"])
+def test_what_cannot_run_is_refused_before_anything_is_submitted(
+    start: Callable[..., Command], more: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    code, _, err = start(*ONE, *more).ended()
+    assert code == 2, err
+    assert all(word in err for word in (*words, "nothing was started")), err
+    assert not slurm("squeue", "--noheader")
+
+
+def test_the_emitted_script_is_what_runs(start: Callable[..., Command]) -> None:
+    code, _, err = start(*ONE, *load(1), "action=plan").ended()
+    assert code == 0
+    (script,) = list((start(*ONE, *load(1), "launch.detach=true").output_dir).glob("store/*/job.sbatch"))
+    assert str(script) in err
+    planned = script.read_text()
+    assert subprocess.run(["sbatch", "--test-only", script], capture_output=True, check=False).returncode == 0
+    wait_until(lambda: list(script.parent.glob("jobs/*_submission.sh")))
+    (sent,) = script.parent.glob("jobs/*_submission.sh")
+    assert sent.read_text() == planned == script.read_text()
