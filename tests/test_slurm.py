@@ -19,11 +19,14 @@ from commanding import FAKE, QUICK, ROOT, RUN, Command, environment
 
 from tests.test_turns import read_until
 
-HERE = os.geteuid() == 0 and all(
-    shutil.which(name) for name in ("slurmctld", "slurmdbd", "munged", "mariadbd")
+DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "ip", "unshare")
+HERE = (
+    os.geteuid() == 0
+    and all(shutil.which(name) for name in DAEMONS)
+    and subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 )
 pytestmark = pytest.mark.skipif(
-    not HERE, reason="needs root and Slurm's daemons: make slurm-up installs them"
+    not HERE, reason="needs root, network namespaces and Slurm's daemons: make slurm-up installs them"
 )
 ONE = ("system=mini", "topology=aggregated", *QUICK)
 SLOW = "bench.command=[bash,-c,'sleep 3; exec python \"$0\" \"$@\"','{servix_dir}/tests/fakes/load.py']"
