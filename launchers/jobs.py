@@ -44,7 +44,7 @@ class Refused(Trouble):
     """Slurm did not take the job; the message is Slurm's."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     """A group that is not done."""
 
@@ -75,10 +75,16 @@ class Jobs:
         return [entry.job for entry in self._waiting if entry.job is not None]
 
     async def take(self, groups: Sequence[Group]) -> None:
-        """Returns when nothing is left to do for any group."""
-        self._waiting = [self._entry(group) for group in groups]
+        """Returns when nothing is left to do for any group. Groups of one deployment come one after the other."""
+        later: dict[str, list[Group]] = {}
+        for group in groups:
+            later.setdefault(group.deployment.digest, []).append(group)
+        self._waiting = [self._entry(parts.pop(0)) for parts in later.values()]
         while self._waiting:
-            self._waiting = [entry for entry in self._waiting if not self._over(entry)]
+            over = [entry for entry in self._waiting if self._over(entry)]
+            rest = [later[entry.group.deployment.digest] for entry in over]
+            self._waiting = [entry for entry in self._waiting if entry not in over]
+            self._waiting += [self._entry(parts.pop(0)) for parts in rest if parts]
             if self._waiting:
                 await asyncio.sleep(POLL_S)
 

@@ -18,7 +18,8 @@ from compiler.allocation import problems as wrong
 from compiler.batch import SCRIPT, Place, batch, options
 from compiler.errors import Problem, error
 from compiler.plan import Deployment, Plan, Point
-from compiler.sweep import Group
+from compiler.search import is_searched
+from compiler.sweep import Group, split
 from compiler.sweep import group as grouped
 from launchers import leave
 from launchers.display import Display
@@ -73,11 +74,20 @@ class Slurm:
             jobs = Jobs(store, wishes, display, how, self.asked.array_parallelism)
             try:
                 with display:
-                    stop.run(jobs.take(groups))
+                    stop.run(jobs.take(self._parts(groups)))
             except KeyboardInterrupt:
                 leave.leave_jobs(jobs.alive, _cancel, asks=stop.number == signal.SIGINT)
                 raise
         return jobs.results
+
+    def _parts(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups, those in parts that would take longer than a job may. What a search needs is not known before."""
+        limit_s = 60.0 * self.asked.timeout_min
+        return [
+            part
+            for group in groups
+            for part in ([group] if is_searched(group.points) else split(group, limit_s)[0])
+        ]
 
     def detach(
         self,
@@ -118,7 +128,9 @@ class Slurm:
     ) -> Callable[[Group], str]:
         def submit_one(group: Group) -> str:
             write_files(group.deployment)
-            files = self.files(group.deployment, wishes.points or group.points, store)
+            # A search goes on from what is known of all its points.
+            points = wishes.points if wishes.points and is_searched(group.points) else group.points
+            files = self.files(group.deployment, points, store)
             folder = store.write_deployment(group.deployment, files)
             return _submitted(folder / "jobs", files[SCRIPT], after)
 

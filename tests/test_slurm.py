@@ -148,6 +148,18 @@ def test_a_sweep_starts_each_stack_once_on_the_nodes_of_its_plan(
     assert not any(tasks(folder) for folder in command.output_dir.glob("store/*"))
 
 
+def test_a_sweep_that_takes_longer_than_a_job_may_is_several_jobs(start: Callable[..., Command]) -> None:
+    pace = ("launch.estimate.start_s=10", "launch.estimate.phase_s=50", "launch.estimate.request_s=0.01")
+    command = start(
+        *FAKE, *ONE, *pace, "aiperf.concurrency=2,4,8", "hydra.launcher.timeout_min=2", "bench.timeout_s=60"
+    )
+    code, _, err = command.ended(150)
+    assert code == 0, err
+    assert err.count("is submitted") == 2, err
+    assert [len(command.events(name)) for name in ("deployment_start", "measurement")] == [2, 3]
+    assert [result["attempt"] for result in command.results()] == [1, 1, 1]
+
+
 def test_a_detached_job_is_running_for_everybody_and_who_comes_back_attaches(
     start: Callable[..., Command],
 ) -> None:
