@@ -367,6 +367,12 @@ PAGES: tuple[Page, ...] = (
         ("accuracy=mmlu", "accuracy.cli='--model {model} --url http://elsewhere:8000'"),
     ),
     Page(
+        "slurm",
+        "settings of jobs do not contradict what the plan decides",
+        "leave nodes, GPUs and what servix gives every step to the plan",
+        ("system=slurm", "+hydra.launcher.additional_parameters.nodes=3"),
+    ),
+    Page(
         "time-limit",
         "what may be waited for ends before the job does",
         "lower the timeout, or raise the job's limit (hydra.launcher.timeout_min)",

@@ -164,6 +164,17 @@ def _swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
     return max(exit_codes, default=command.OK)
 
 
+def _of_jobs(launcher: object) -> list[Problem]:
+    """What is wrong with the settings of Slurm's jobs, whatever the plan."""
+    from compiler import allocation
+
+    settings = OmegaConf.to_container(launcher, resolve=False) if isinstance(launcher, DictConfig) else None
+    if not isinstance(settings, dict):
+        return []
+    given = {str(name): value for name, value in settings.items()}
+    return list(allocation.problems(allocation.allocation(given)))
+
+
 def _is_ours(master: DictConfig) -> bool:
     return str(master.hydra.sweeper.get("_target_")).startswith("hydra_plugins.servix.")
 
@@ -242,6 +253,8 @@ def _bypasses(master: DictConfig) -> list[Problem]:
     limit = OmegaConf.select(master, "hydra.launcher.timeout_min")
     if limit is not None and limit < 1:
         found.append(error("hydra", "hydra.launcher.timeout_min", limit, "is no time at all", "give minutes"))
+    if launcher == "slurm":
+        found += _of_jobs(master.hydra.launcher)
     if batch is not None and _is_ours(master):
         reason = "batches would hide from each other which points share a deployment"
         found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
