@@ -46,6 +46,8 @@ HEAVY = (
     "rich",
     "matplotlib",
     "kubernetes",
+    "lightkube",
+    "httpx2",
     "aiperf",
     "numpy",
     "torch",
