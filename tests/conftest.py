@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commanding import RUN, Command
+from slurm_cluster import Cluster, running, slurm, wait_until
 
 LATIN_1 = "latin-1:"
 """Start of a file's text that is to be written as Latin-1, so that it is no UTF-8."""
@@ -50,3 +51,18 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
                 command.process.communicate(timeout=20)
                 continue
             command.process.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A Slurm of the module's own, with the knobs in its `CLUSTER`; commands find it through the environment."""
+    with running(getattr(request.module, "CLUSTER", {})) as found:
+        yield found
+
+
+@pytest.fixture
+def queue(cluster: Cluster) -> Iterator[None]:
+    """Nothing of one test is in the queue of the next."""
+    yield
+    slurm("scancel", "--user=root")
+    wait_until(lambda: not slurm("squeue", "--noheader"))

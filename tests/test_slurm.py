@@ -2,121 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commanding import FAKE, QUICK, ROOT, RUN, Command, environment
+from commanding import FAKE, ROOT, RUN, Command, environment
+from slurm_cluster import NEEDED, ONE, SLOW, job_of, load, slurm, tasks, under_load, verdict, wait_until
 
 from tests.test_turns import read_until
 
-DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "ip", "unshare")
-HERE = (
-    os.geteuid() == 0
-    and all(shutil.which(name) for name in DAEMONS)
-    and subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
-)
-pytestmark = pytest.mark.skipif(
-    not HERE, reason="needs root, network namespaces and Slurm's daemons: make slurm-up installs them"
-)
-ONE = ("system=mini", "topology=aggregated", *QUICK)
-SLOW = "bench.command=[bash,-c,'sleep 3; exec python \"$0\" \"$@\"','{servix_dir}/tests/fakes/load.py']"
-"""The load generator of FAKE, three seconds later: time enough to look around."""
-LOAD = ("bench.command=[bash,-c,'sleep {}',load]", "bench.needs=[]")
-"""A load generator that takes its time and measures nothing."""
-
-
-def load(seconds: float) -> tuple[str, ...]:
-    return tuple(text.replace("{}", str(seconds)) for text in LOAD)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """A cluster of our own; commands find it through the environment."""
-    # Tests that run side by side have clusters side by side.
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    # munge wants every folder above its socket to be open to others.
-    with tempfile.TemporaryDirectory(prefix="servix-slurm-") as folder:
-        Path(folder).chmod(0o755)
-        knobs = {
-            "DIR": f"{folder}/mini",
-            "PORT": str(17300 + 300 * number),
-            "SUBNET": f"10.78.{number}",
-            "PREFIX": f"svx{number}",
-            "INSTALL": "0",
-        }
-        names = {f"MINI_SLURM_{name}": value for name, value in knobs.items()}
-        script = [str(ROOT / "tools" / "mini_slurm.sh")]
-        subprocess.run([*script, "start"], env={**os.environ, **names}, check=True, timeout=120)
-        os.environ["SLURM_CONF"] = f"{folder}/mini/etc/slurm.conf"
-        try:
-            yield
-        finally:
-            del os.environ["SLURM_CONF"]
-            subprocess.run([*script, "stop"], env={**os.environ, **names}, check=True, timeout=120)
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    """Nothing of one test is in the queue of the next."""
-    yield
-    slurm("scancel", "--user=root")
-    wait_until(lambda: not slurm("squeue", "--noheader"))
-
-
-def slurm(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
-
-
-def wait_until(what: Callable[[], object], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, "not seen in time"
-        time.sleep(0.1)
-
-
-def tasks(folder: Path) -> dict[str, int]:
-    """Name of each process of a deployment (as its step is named) -> id of its first process, on any node."""
-    found: dict[str, int] = {}
-    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        with contextlib.suppress(OSError, ValueError):
-            env = environment(int(entry.name))
-            words = (entry / "cmdline").read_bytes()
-            if (
-                env.get("HOME", "").startswith(str(folder))
-                and "SLURM_STEP_ID" in env
-                and b"srun" not in words
-            ):
-                found.setdefault(env["SLURM_JOB_NAME"], int(entry.name))
-    return found
-
-
-def job_of(command: Command) -> str:
-    notes = list(command.output_dir.glob("store/*/submitted.json"))
-    return str(json.loads(notes[0].read_text())["job"])
-
-
-def under_load(command: Command) -> str:
-    """The job, once its load generator runs."""
-    command.wait_for(lambda event: event["event"] == "phase_start")
-    return job_of(command)
-
-
-def verdict(command: Command, code: int = 3) -> str:
-    """Why the only point failed."""
-    ended = command.ended()
-    assert ended[0] == code, ended
-    (result,) = command.results()
-    return "\n".join(result["verdict"]["reasons"])
+pytestmark = NEEDED
 
 
 def test_a_sweep_starts_each_stack_once_on_the_nodes_of_its_plan(

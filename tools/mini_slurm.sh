@@ -15,6 +15,7 @@
 #   MINI_SLURM_PORT   base port: ctld=+17 dbd=+19 slurmd=+101.. (default 16800)
 #   MINI_SLURM_SUBNET first three octets, netns mode       (default 10.77.0)
 #   MINI_SLURM_PREFIX short id for bridge / netns names    (default ms)
+#   MINI_SLURM_CONF   further lines of slurm.conf; a later word wins
 #   MINI_SLURM_INSTALL 0 = never apt-get install           (default 1)
 #
 # Use it:  eval "$(mini_slurm.sh env)"; sinfo
@@ -30,6 +31,7 @@ MEM=${MINI_SLURM_MEM_MB:-64000}
 PB=${MINI_SLURM_PORT:-16800}
 SUB=${MINI_SLURM_SUBNET:-10.77.0}
 PFX=${MINI_SLURM_PREFIX:-ms}
+CONF=${MINI_SLURM_CONF:-}
 CTLD_PORT=$((PB+17)); DBD_PORT=$((PB+19)); D_PORT=$((PB+101))
 BR=${PFX}br0
 export SLURM_CONF=$D/etc/slurm.conf        # also our mark: every daemon carries it in its environ
@@ -152,6 +154,7 @@ InactiveLimit=0
 $acct
 JobCompType=jobcomp/filetxt
 JobCompLoc=$D/log/jobcomp.log
+$CONF
 $nodes CPUs=$CPUS RealMemory=$MEM Gres=gpu:$GPUS State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP PriorityTier=10
 PartitionName=low  Nodes=ALL MaxTime=INFINITE DefaultTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE
@@ -254,14 +257,14 @@ start(){
   [ "$(id -u)" = 0 ] || die "must be root"
   case $NET in netns|ports) ;; *) die "MINI_SLURM_NET=$NET";; esac
   case $ACCT in dbd|none) ;; *) die "MINI_SLURM_ACCT=$ACCT";; esac
-  if [ -f "$D/mode" ] && [ "$(cat "$D/mode")" != "$NET $ACCT $NODES $GPUS $CPUS $MEM $PB $SUB $PFX" ]; then
+  if [ -f "$D/mode" ] && [ "$(cat "$D/mode")" != "$NET $ACCT $NODES $GPUS $CPUS $MEM $PB $SUB $PFX $CONF" ]; then
     log "settings changed since last start: stopping the old cluster first"; stop
   fi
   mkdir -p "$D"/{etc,log,run,spool,state,dev,tmp}; chmod 755 "$D" "$D"/{etc,log,run,spool,dev}
   exec 9>"$D/lock"; flock -w 120 9 || die "another start/stop is in progress"
   install_pkgs
   if status_quiet; then log "already up"; return 0; fi
-  echo "$NET $ACCT $NODES $GPUS $CPUS $MEM $PB $SUB $PFX" >"$D/mode"
+  echo "$NET $ACCT $NODES $GPUS $CPUS $MEM $PB $SUB $PFX $CONF" >"$D/mode"
   write_conf
   net_up
   if ! running munged; then
