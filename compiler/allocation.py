@@ -6,6 +6,7 @@ Never does: saying how many nodes or GPUs. The plan says that, for each deployme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,8 @@ PLANNED: Mapping[str, str] = {
     ),
 }
 """Parameters that nobody may add -> what to do instead."""
+AUTO = "auto"
+"""As a time limit: from the estimate of the plan."""
 OWN_OF_STEPS = (
     "overlap",
     "nodelist",
@@ -53,8 +56,12 @@ class Allocation:
     account: str | None = None
     qos: str | None = None
     reservation: str | None = None
-    timeout_min: int = 60
-    """Minutes after which Slurm ends the job."""
+    timeout_min: int | None = None
+    """Minutes after which Slurm ends the job; null: from the estimate of its plan (`limit`)."""
+    timeout_factor: float = 1.5
+    """How much longer than estimated a job without `timeout_min` may take."""
+    timeout_spare_min: float = 5
+    """Minutes that such a job has beside that, and beside the longest start of a deployment."""
     setup: tuple[str, ...] = ()
     """Lines of shell that the job runs before anything else."""
     srun_args: tuple[str, ...] = ()
@@ -74,6 +81,8 @@ def allocation(settings: Mapping[str, Any]) -> Allocation:
     """The settings of `hydra.launcher` as plain data; what is null has its default."""
     known = Allocation.__dataclass_fields__
     given = {name: value for name, value in settings.items() if name in known and value is not None}
+    if given.get("timeout_min") == AUTO:
+        del given["timeout_min"]
     for name in ("setup", "srun_args"):
         given[name] = tuple(str(word) for word in given.get(name, ()))
     return Allocation(**given)
@@ -89,11 +98,27 @@ def problems(asked: Allocation) -> Iterator[Problem]:
         elif "\n" in f"{name}{value}":
             yield error("slurm", key, value, "a parameter is one line")
     yield from _steps(asked.srun_args)
+    yield from _times(asked)
     if asked.array_parallelism < 1:
         key = "hydra.launcher.array_parallelism"
         yield error(
             "slurm", key, asked.array_parallelism, "no job could ever be submitted", "give at least 1"
         )
+
+
+def _times(asked: Allocation) -> Iterator[Problem]:
+    limit = asked.timeout_min
+    if limit is not None and not _is_number(limit, 1, int):
+        reason = f"should be a whole number of minutes, at least 1, or '{AUTO}'"
+        yield error("slurm", "hydra.launcher.timeout_min", limit, reason)
+    for name, least in (("timeout_factor", 1), ("timeout_spare_min", 0)):
+        value = getattr(asked, name)
+        if not _is_number(value, least, (int, float)):
+            yield error("slurm", f"hydra.launcher.{name}", value, f"should be a number of at least {least}")
+
+
+def _is_number(value: object, least: float, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and value >= least  # type: ignore[arg-type,operator]
 
 
 def _steps(words: Sequence[str]) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
-"""Deployment, its points and an allocation -> `job.sbatch`, and `job.json` that it reads.
+"""Deployments, their points and an allocation -> `job.sbatch`, and `job.json` that it reads.
 
 Taken from: the plan and the launcher's settings. Given to: the store, and to sbatch as it is.
-Never does: deciding how many nodes or GPUs; writing.
+Never does: deciding how many nodes or GPUs, or how long; writing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Place:
     """Where a job finds things, on a file system that all nodes share."""
 
     folder: str
-    """The deployment's, in the store."""
+    """The job's own, below `output_dir`: that of its deployment, or of an allocation for several."""
     servix_dir: str
     """The checkout."""
     python: str
@@ -36,31 +36,55 @@ class Place:
     """Where the command was typed: relative paths in the configuration start there."""
 
 
-def batch(deployment: Deployment, points: Sequence[Point], asked: Allocation, place: Place) -> dict[str, str]:
-    """Both files of a job: one for all points that share the deployment."""
-    mine = tuple(
-        p for p in points if p.deployment == deployment.digest and p.workload is not None and p.valid
-    )
-    work = {
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a job has."""
+
+    minutes: int
+    """After so many Slurm ends it."""
+    number: int = 1
+    """Which of the jobs that share the folder; each has files of its own."""
+
+
+def names(number: int) -> tuple[str, str]:
+    """Names of the script and of the work of a folder's nth job.
+
+    >>> names(1), names(2)
+    (('job.sbatch', 'job.json'), ('job-2.sbatch', 'job-2.json'))
+    """
+    infix = f"-{number}" if number > 1 else ""
+    return f"job{infix}.sbatch", f"job{infix}.json"
+
+
+def batch(
+    deployments: Sequence[Deployment], points: Sequence[Point], asked: Allocation, place: Place, size: Size
+) -> dict[str, str]:
+    """Both files of a job: one for all points that share the deployment, or that are on one of several."""
+    held = {deployment.digest for deployment in deployments}
+    mine = tuple(p for p in points if p.deployment in held and p.workload is not None and p.valid)
+    script, work = names(size.number)
+    todo = {
         "schema": SCHEMA,
         "srun_args": list(asked.srun_args),
-        "plan": plan_json.to_json(Plan(mine, (deployment,))),
+        "plan": plan_json.to_json(Plan(mine, tuple(deployments))),
     }
     return {
-        SCRIPT: render(
+        script: render(
             "job.sbatch.j2",
-            deployment=deployment,
-            options=[f"--{option}" for option in options(deployment, asked, place)],
+            deployments=deployments,
+            script=script,
+            work=work if size.number > 1 else None,
+            options=[f"--{option}" for option in options(deployments, asked, place, size)],
             setup=Raw("".join(f"{line}\n" for line in asked.setup)),
             place=place,
         ),
-        WORK: json.dumps(work, sort_keys=True, indent=2, allow_nan=False) + "\n",
+        work: json.dumps(todo, sort_keys=True, indent=2, allow_nan=False) + "\n",
     }
 
 
-def options(deployment: Deployment, asked: Allocation, place: Place) -> Iterator[str]:
+def options(deployments: Sequence[Deployment], asked: Allocation, place: Place, size: Size) -> Iterator[str]:
     """Options of sbatch in the order they are written, without dashes in front: `nodes=2`, `exclusive`."""
-    found = _planned(deployment, asked, place)
+    found = _planned(deployments, asked, place, size)
     more = {name.replace("_", "-"): value for name, value in asked.additional_parameters.items()}
     for name, value in {**found, **more}.items():
         if value is True:
@@ -69,18 +93,27 @@ def options(deployment: Deployment, asked: Allocation, place: Place) -> Iterator
             yield f"{name}={quote.shell(str(value))}"
 
 
-def _planned(deployment: Deployment, asked: Allocation, place: Place) -> Mapping[str, Any]:
-    named = [node.name for node in deployment.nodes if node.name is not None]
-    grace_s = max((process.stop.grace_s for process in deployment.processes), default=0.0)
+def nodes_of(deployments: Sequence[Deployment]) -> tuple[int, list[str]]:
+    """Nodes of a job for deployments that come one after the other, and the names that have to be among them."""
+    named = dict.fromkeys(node.name for one in deployments for node in one.nodes if node.name is not None)
+    return max(len(named), *(one.num_nodes for one in deployments)), list(named)
+
+
+def _planned(
+    deployments: Sequence[Deployment], asked: Allocation, place: Place, size: Size
+) -> Mapping[str, Any]:
+    number, named = nodes_of(deployments)
+    processes = [process for one in deployments for process in one.processes]
+    grace_s = max((process.stop.grace_s for process in processes), default=0.0)
     return {
-        "job-name": f"servix-{deployment.name}",
-        "nodes": deployment.num_nodes,
+        "job-name": f"servix-{name_of(deployments)}",
+        "nodes": number,
         "ntasks-per-node": 1,
-        "gpus-per-node": deployment.gpus_per_node if deployment.gpus else None,
+        "gpus-per-node": max(one.gpus_per_node if one.gpus else 0 for one in deployments) or None,
         "exclusive": True,
         "cpus-per-task": asked.cpus_per_task,
         "mem": None if asked.mem_gb is None else f"{asked.mem_gb}G",
-        "time": asked.timeout_min,
+        "time": size.minutes,
         "partition": asked.partition,
         "account": asked.account,
         "qos": asked.qos,
@@ -93,3 +126,8 @@ def _planned(deployment: Deployment, asked: Allocation, place: Place) -> Mapping
         "open-mode": "append",
         "output": f"{place.folder.replace('%', '%%')}/jobs/%j.log",
     }
+
+
+def name_of(deployments: Sequence[Deployment]) -> str:
+    """What a job is called after."""
+    return deployments[0].name if len(deployments) == 1 else f"{len(deployments)}-deployments"

@@ -82,6 +82,7 @@ RULES: tuple[Rule, ...] = (
         "arguments are flags of the tool of this version, given once, that do not contradict the plan",
         flags.known,
     ),
+    Rule("jobs", "what is about jobs is asked of a system that has them", settings.jobs),
     Rule("environment", "environments do not contradict the plan", settings.environment),
     Rule("secret", "no secret is configured", settings.secrets),
     Rule("placeholder", "templated settings hold known placeholders only", placeholders.placeholders),

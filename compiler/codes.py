@@ -373,10 +373,16 @@ PAGES: tuple[Page, ...] = (
         ("system=slurm", "+hydra.launcher.additional_parameters.nodes=3"),
     ),
     Page(
+        "jobs",
+        "what is about jobs is asked of a system that has them",
+        "leave it out, or choose a Slurm system",
+        ("launch.single_allocation=true",),
+    ),
+    Page(
         "time-limit",
         "what may be waited for ends before the job does",
         "lower the timeout, or raise the job's limit (hydra.launcher.timeout_min)",
-        ("system=slurm", "bench.timeout_s=7200"),
+        ("system=slurm", "hydra.launcher.timeout_min=60", "bench.timeout_s=7200"),
     ),
     Page(
         "gates",

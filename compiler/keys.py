@@ -27,6 +27,7 @@ ABOUT: Mapping[str, About] = {
     "force": "invocation",
     "launch.detach": "invocation",
     "launch.parallel": "invocation",
+    "launch.single_allocation": "invocation",
     "hydra": "invocation",
     "on_invalid": "choice",
     "zip": "choice",

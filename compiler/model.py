@@ -436,6 +436,8 @@ class Launch:
     """Deployments that run at the same time, as far as the nodes suffice."""
     detach: Flag = False
     """Leave the work to a process of its own and return at once."""
+    single_allocation: Flag = False
+    """On Slurm: one job for all deployments of a command, one after the other, with the nodes of the largest."""
     reset_timeout_s: Positive = 60
     """Longest time that emptying the caches between two points may take, in seconds."""
     estimate: Pace

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from compiler.sweep import Group
     from launchers.results.result import Result
     from launchers.run import System
+    from launchers.slurm import Slurm
     from launchers.store import Store
     from launchers.turns import Wishes
 
@@ -175,9 +176,7 @@ def _show_plan(composer: Composer, plan: Plan, asked: Asked) -> int:
     if code == OK and _kind(runnable) == "slurm":
         from launchers import slurm
 
-        slurm.write_scripts(
-            runnable, Store(asked.output_dir), composer.launcher(runnable.points[0].overrides)
-        )
+        slurm.write_scripts(runnable, Store(asked.output_dir), _slurm(runnable, composer))
     return code
 
 
@@ -309,10 +308,11 @@ def _local() -> System:
     return local
 
 
-def _slurm(plan: Plan, composer: Composer) -> System:
+def _slurm(plan: Plan, composer: Composer) -> Slurm:
     from launchers.slurm import Slurm
 
-    return Slurm(composer.launcher(plan.points[0].overrides))
+    first = plan.points[0]
+    return Slurm(composer.launcher(first.overrides), first.config["launch"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
-"""What a batch job runs on the first of its nodes: measures the points of one deployment on the job's nodes.
+"""What a batch job runs on the first of its nodes: measures points on the job's nodes.
 
-    python -m launchers.job FOLDER
+    python -m launchers.job FOLDER [NAME]
 
-Takes the deployment's folder in the store, with the `job.json` that was written before the job was submitted; leaves
-a result for every point. A job that is started again (requeued, preempted, a node lost) does what is left to do.
+Takes the job's folder below `output_dir`, with the file of that name (`job.json`) that was written before the job was
+submitted; leaves a result for every point. Deployments are realised one after the other. A job that is started again
+(requeued, preempted, a node lost) does what is left to do.
 Exit codes: 0 every point has a result, 1 a fault of ours, 75 stopped because its time is nearly up, 128 more than the
 signal that stopped it.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from compiler.batch import WORK
 from compiler.plan import Deployment
 from compiler.sweep import Group
 from launchers import local, run, submitted
@@ -55,7 +58,8 @@ class Job:
         }
         with listening(WARNING) as stop:
             try:
-                return local.work(stop, groups, store, lambda _: None, wishes, claims)
+                # All deployments start at the first node.
+                return local.work(stop, groups, store, lambda _: None, replace(wishes, parallel=1), claims)
             finally:
                 self.stopped_by = stop.number
 
@@ -64,10 +68,10 @@ class Job:
         raise TypeError("a job is left already")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, name: str = WORK) -> int:
     """The exit code of the job."""
     try:
-        plan, srun_args = submitted.work(folder)
+        plan, srun_args = submitted.work(folder, name)
         system = Job(srun_args)
         measured = run.attended(plan, system, Store(folder.parents[1]))
     except Unfit as unfit:
@@ -82,4 +86,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:3]))

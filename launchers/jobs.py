@@ -25,19 +25,40 @@ from launchers.display import Display, View
 from launchers.events import EventLog
 from launchers.follow import Follower
 from launchers.lock import Busy
+from launchers.queue import InQueue
 from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.results.tail import tail
 from launchers.store import Store
-from launchers.submitted import Submitted
+from launchers.submitted import Share, Submitted
 from launchers.turns import Wishes
 
 POLL_S = 0.2
 LINES = 20
 LOCK_S = 30.0
 
-Submit = Callable[[Group], str]
-"""Submits the job of a group; gives its id. Raises Refused."""
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one job is to do."""
+
+    groups: tuple[Group, ...]
+    """One after the other; of one deployment each."""
+    number: int = 1
+    """Which of the jobs that measure one after the other on the same deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A job that Slurm took."""
+
+    job: str
+    folder: str | None = None
+    """The job's own, below `output_dir`; null: that of its deployment."""
+
+
+Submit = Callable[[Task], Sent]
+"""Submits a job. Raises Refused."""
 
 
 class Refused(Trouble):
@@ -49,6 +70,8 @@ class _Entry:
     """A group that is not done."""
 
     group: Group
+    number: int
+    """Which of the parts of its deployment."""
     follower: Follower
     view: View
     tried: bool = False
@@ -62,50 +85,70 @@ class _Entry:
 class Jobs:
     """The groups of one command."""
 
-    def __init__(self, store: Store, wishes: Wishes, display: Display, submit: Submit, limit: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        wishes: Wishes,
+        display: Display,
+        submit: Submit,
+        limit: int,
+        together: bool = False,
+    ) -> None:
+        """`limit`: jobs in the queue at the same time. `together`: one job for all groups that are free."""
         self.results: dict[str, Result] = {}
         """What was measured for this command, by the point's digest."""
+        self.left = 0
+        """Points that jobs did not come to because their time was up."""
         self._store, self._wishes, self._display, self._submit = store, wishes, display, submit
-        self._limit = limit
+        self._limit, self._together = limit, together
         self._waiting: list[_Entry] = []
+        self._free: list[tuple[_Entry, list[Point]]] = []
 
     @property
     def alive(self) -> list[str]:
         """Ids of jobs that are in the queue, as far as is known."""
-        return [entry.job for entry in self._waiting if entry.job is not None]
+        return list(dict.fromkeys(entry.job for entry in self._waiting if entry.job is not None))
 
     async def take(self, groups: Sequence[Group]) -> None:
         """Returns when nothing is left to do for any group. Groups of one deployment come one after the other."""
-        later: dict[str, list[Group]] = {}
+        later: dict[str, list[_Entry]] = {}
         for group in groups:
-            later.setdefault(group.deployment.digest, []).append(group)
-        self._waiting = [self._entry(parts.pop(0)) for parts in later.values()]
+            parts = later.setdefault(group.deployment.digest, [])
+            parts.append(self._entry(group, len(parts) + 1))
+        self._waiting = [parts.pop(0) for parts in later.values()]
         while self._waiting:
+            self._free = []
             over = [entry for entry in self._waiting if self._over(entry)]
+            for several in [self._free] if self._together else [[one] for one in self._free]:
+                self._start(several)
             rest = [later[entry.group.deployment.digest] for entry in over]
             self._waiting = [entry for entry in self._waiting if entry not in over]
-            self._waiting += [self._entry(parts.pop(0)) for parts in rest if parts]
+            self._waiting += [parts.pop(0) for parts in rest if parts]
             if self._waiting:
                 await asyncio.sleep(POLL_S)
 
-    def _entry(self, group: Group) -> _Entry:
+    def _entry(self, group: Group, number: int) -> _Entry:
         follower = Follower(self._store.events_path(group.deployment))
-        return _Entry(group, follower, self._display.of(group.deployment))
+        return _Entry(group, number, follower, self._display.of(group.deployment))
 
     def _folder(self, entry: _Entry) -> Path:
         return self._store.deployment_dir(entry.group.deployment)
+
+    def _home(self, entry: _Entry, note: Submitted) -> Path:
+        """The folder of the job itself."""
+        return self._folder(entry) if note.folder is None else self._store.root / note.folder
 
     def _over(self, entry: _Entry) -> bool:
         """One look at a group: true when nothing is left to do for it."""
         note = submitted.read(self._folder(entry))
         if note is not None:
             try:
-                state = submitted.look(note)
+                current = submitted.look(note)
             except queue.Silent as silent:
                 self._say(entry, f"Slurm does not answer: {silent}")
                 return False
-            if state is not None:
-                self._follow(entry, note, str(state))
+            if current is not None:
+                self._follow(entry, note, *current)
                 return False
             self._settle(entry, note)
         if self._is_held(entry):
@@ -114,8 +157,7 @@ class Jobs:
         if not wanted or entry.tried:
             self._collect(entry)
             return True
-        if len(self.alive) < self._limit:
-            self._start(entry, wanted)
+        self._free.append((entry, wanted))
         return False
 
     def _wanted(self, entry: _Entry) -> list[Point]:
@@ -124,29 +166,35 @@ class Jobs:
             return []
         return [point for point in entry.group.points if self._wishes.wanted(deployment, point)]
 
-    def _start(self, entry: _Entry, points: Sequence[Point]) -> None:
-        deployment = entry.group.deployment
-        entry.tried = True
-        entry.follower.look(lambda _: None)
+    def _start(self, several: Sequence[tuple[_Entry, list[Point]]]) -> None:
+        """Submits one job for these points, where there is room for one."""
+        if not several or len(self.alive) >= self._limit:
+            return
+        for entry, _ in several:
+            entry.follower.look(lambda _: None)
+        groups = tuple(Group(entry.group.deployment, tuple(points)) for entry, points in several)
         try:
-            note = submit(self._store, Group(deployment, tuple(points)), self._submit)
+            (job,) = submit(self._store, [Task(groups, several[0][0].number)], self._submit)
         except Busy:
-            entry.tried = False
             return
         except Refused as refused:
-            with self._log(entry) as tell:
-                session.fail(deployment, points, self._store, tell, (f"sbatch refused the job: {refused}",))
+            for entry, points in several:
+                entry.tried = True
+                with self._log(entry) as tell:
+                    reasons = (f"sbatch refused the job: {refused}",)
+                    session.fail(entry.group.deployment, points, self._store, tell, reasons)
             return
-        entry.job = note.job
-        self._say(entry, f"job {note.job} is submitted")
+        for entry, _ in several:
+            entry.tried, entry.job = True, job
+            self._say(entry, f"job {job} is submitted")
 
-    def _follow(self, entry: _Entry, note: Submitted, state: str) -> None:
+    def _follow(self, entry: _Entry, note: Submitted, job: str, state: InQueue) -> None:
         """Shows what goes on in a job that is in the queue."""
-        if entry.job != note.job:
-            entry.job = note.job
+        if entry.job not in note.jobs:
             entry.follower.catch_up(entry.view.note)
-            self._say(entry, f"attached to job {note.job}")
-        self._say(entry, f"job {note.job} is {state}")
+            self._say(entry, f"attached to job {job}")
+        entry.job = job
+        self._say(entry, f"job {job} is {state}")
         entry.follower.look(entry.view)
 
     def _is_held(self, entry: _Entry) -> bool:
@@ -160,40 +208,43 @@ class Jobs:
         return True
 
     def _settle(self, entry: _Entry, note: Submitted) -> None:
-        """The job is over: points that it did not come to fail, if anybody waits for it."""
-        deployment = entry.group.deployment
+        """The jobs are over: points that they did not come to fail, if anybody waits for them."""
         entry.follower.look(entry.view)
         self._display.forget(entry.view)
-        end = queue.ended(note.job)
-        watched, entry.job = entry.job == note.job, None
+        watched, entry.job = entry.job in note.jobs, None
         try:
-            lock = self._store.lock(deployment, timeout_s=LOCK_S)
-            with lock:
+            with self._store.lock(entry.group.deployment, timeout_s=LOCK_S):
                 if submitted.read(self._folder(entry)) != note:
                     return
-                missing = [
-                    p
-                    for p in _points(self._folder(entry), entry.group, note)
-                    if not self._has(p, note, entry)
-                ]
-                reasons = (queue.reason(note.job, end), *_log(self._folder(entry), note.job))
-                if is_searched(entry.group.points):
-                    # What a search did not ask for is no failure.
-                    entry.tried |= watched
-                    missing = []
-                if watched and missing:
-                    with self._log(entry) as tell:
-                        session.fail(deployment, missing, self._store, tell, reasons)
-                elif missing:
-                    self._say(entry, f"{reasons[0]}, before it was done; it is submitted again")
+                for share in note.shares:
+                    self._settle_one(entry, note, share, watched)
                 submitted.remove(self._folder(entry))
-                if watched and end.word != "COMPLETED" and is_searched(entry.group.points):
-                    raise Trouble(
-                        f"{'; '.join(reasons[:1])}, before the search was over; the same command goes on"
-                    )
         except Busy:
             # Somebody else settles it, or works on the deployment.
             return
+
+    def _settle_one(self, entry: _Entry, note: Submitted, share: Share, watched: bool) -> None:
+        end, home = queue.ended(share.job), self._home(entry, note)
+        reasons = (queue.reason(share.job, end), *_log(home, share.job))
+        if is_searched(entry.group.points):
+            # What a search did not ask for is no failure.
+            entry.tried |= watched
+            if watched and end.word != "COMPLETED":
+                submitted.remove(self._folder(entry))
+                raise Trouble(f"{reasons[0]}, before the search was over; the same command goes on")
+            return
+        known = _points(home, entry.group)
+        missing = [
+            known[digest]
+            for digest in share.points
+            if digest in known and not self._has(known[digest], note, entry)
+        ]
+        if watched and missing:
+            self.left += len(missing) if end.is_time_up else 0
+            with self._log(entry) as tell:
+                session.fail(entry.group.deployment, missing, self._store, tell, reasons)
+        elif missing:
+            self._say(entry, f"{reasons[0]}, before it was done; it is submitted again")
 
     def _has(self, point: Point, note: Submitted, entry: _Entry) -> bool:
         """Whether a point has a result that is younger than the job."""
@@ -218,13 +269,45 @@ class Jobs:
             self._display.say(f"servix: {entry.group.deployment.name}: {text}")
 
 
-def submit(store: Store, group: Group, how: Submit) -> Submitted:
-    """Submits the job of a group and notes it, with nobody else at it. Raises Busy, Refused, StoreError."""
-    with store.lock(group.deployment, group.points):
+def submit(store: Store, tasks: Sequence[Task], how: Submit) -> list[str]:
+    """Submits jobs that come one after the other on the same deployments, and notes them, with nobody else at it.
+
+    Gives their ids. Raises Busy, StoreError; Refused when the first was, else it gives those that were taken.
+    """
+    points: dict[str, Group] = {}
+    for task in tasks:
+        for group in task.groups:
+            before = points.get(group.deployment.digest)
+            known = before.points if before is not None else ()
+            points[group.deployment.digest] = Group(group.deployment, (*known, *group.points))
+    with contextlib.ExitStack() as stack:
+        for _, group in sorted(points.items()):
+            stack.enter_context(store.lock(group.deployment, group.points))
         since = time.time()
-        note = Submitted(how(group), since, tuple(str(point.digest) for point in group.points))
-        submitted.write(store.deployment_dir(group.deployment), note)
-    return note
+        sent: list[Sent] = []
+        for task in tasks:
+            try:
+                sent.append(how(task))
+            except Refused:
+                if not sent:
+                    raise
+                break
+            _note(store, tasks[: len(sent)], sent, since)
+    return [one.job for one in sent]
+
+
+def _note(store: Store, tasks: Sequence[Task], sent: Sequence[Sent], since: float) -> None:
+    """Writes what has been submitted by now, for each deployment."""
+    shares: dict[str, list[Share]] = {}
+    folders: dict[str, Path] = {}
+    for task, one in zip(tasks, sent, strict=True):
+        for group in task.groups:
+            digests = tuple(str(point.digest) for point in group.points)
+            shares.setdefault(group.deployment.digest, []).append(Share(one.job, digests))
+            folders[group.deployment.digest] = store.deployment_dir(group.deployment)
+    for digest, (first, *then) in shares.items():
+        note = Submitted(first.job, since, first.points, sent[0].folder, tuple(then))
+        submitted.write(folders[digest], note)
 
 
 def _log(folder: Path, job: str) -> list[str]:
@@ -233,9 +316,12 @@ def _log(folder: Path, job: str) -> list[str]:
     return [f"end of {name}:\n{said}"] if said else []
 
 
-def _points(folder: Path, group: Group, note: Submitted) -> list[Point]:
-    """What the job was to measure: also for another command, as far as that can be read."""
-    known = {str(point.digest): point for point in group.points}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        known = {str(point.digest): point for point in submitted.work(folder)[0].points} | known
-    return [known[digest] for digest in note.points if digest in known]
+def _points(home: Path, group: Group) -> dict[str, Point]:
+    """Points that jobs were to measure, by digest: also for another command, as far as that can be read."""
+    known: dict[str, Point] = {}
+    for path in sorted(home.glob("job*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            for point in submitted.work(home, path.name)[0].points:
+                if point.deployment == group.deployment.digest:
+                    known[str(point.digest)] = point
+    return known | {str(point.digest): point for point in group.points}

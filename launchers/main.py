@@ -250,9 +250,6 @@ def _bypasses(master: DictConfig) -> list[Problem]:
     if (launcher := choices.get("hydra/launcher")) in ("local", "slurm", "kubernetes") and launcher != kind:
         reason = f"system '{master.system.name}' is of kind {kind}, and its launcher goes with it"
         found.append(error("hydra", "hydra/launcher", launcher, reason, f"use system={launcher}"))
-    limit = OmegaConf.select(master, "hydra.launcher.timeout_min")
-    if limit is not None and limit < 1:
-        found.append(error("hydra", "hydra.launcher.timeout_min", limit, "is no time at all", "give minutes"))
     if launcher == "slurm":
         found += _of_jobs(master.hydra.launcher)
     if batch is not None and _is_ours(master):

@@ -18,6 +18,7 @@ ASK_S = 20.0
 UNKNOWN_ID = "Invalid job id"
 TIME_IS_UP = 75
 """Exit code of a job that stopped because Slurm told it that its time is nearly up."""
+_LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+")
 OVER = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
@@ -61,6 +62,11 @@ class Ended:
         """The state without what Slurm adds to it."""
         return self.state.split()[0] if self.state else "UNKNOWN"
 
+    @property
+    def is_time_up(self) -> bool:
+        """Whether Slurm ended it, or it stopped in time, because it was at its time limit."""
+        return self.exit_code == TIME_IS_UP or self.word == "TIMEOUT"
+
 
 class Silent(Exception):
     """The controller does not answer: nothing is known."""
@@ -101,6 +107,33 @@ def in_queue(jobs: Sequence[str]) -> dict[str, InQueue]:
     return {job: InQueue(state, reason, start) for job, state, reason, start in rows if state not in OVER}
 
 
+def longest_min(partition: str | None) -> int | None:
+    """Minutes that a job may take in a partition, or in the one that is taken without a word; null: no limit is known.
+
+    Of several partitions (`a,b`) the least, as Slurm may take any of them.
+    """
+    code, out, _ = asked(["sinfo", "--noheader", "--format=%P|%l"])
+    found = [line.split("|") for line in out.splitlines() if line.count("|") == 1] if code == 0 else []
+    named = partition.split(",") if partition else None
+    limits = [
+        _minutes(limit) for name, limit in found if (name.rstrip("*") in named if named else "*" in name)
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _minutes(text: str) -> int | None:
+    """Whole minutes of `2-12:00:00`, `1:30:00`, `30:00`; null for a limit that is none.
+
+    >>> [_minutes(text) for text in ("2-12:00:00", "1:30:00", "30:00", "infinite")]
+    [3600, 90, 30, None]
+    """
+    match = _LIMIT.fullmatch(text.strip())
+    if match is None:
+        return None
+    days, hours, minutes = (int(part or 0) for part in match.groups())
+    return 60 * (24 * days + hours) + minutes
+
+
 def ended(job: str) -> Ended:
     """How a job that is not in the queue any more came to its end."""
     return _of_accounting(job) or _of_controller(job) or Ended("UNKNOWN")
@@ -109,7 +142,7 @@ def ended(job: str) -> Ended:
 def reason(job: str, end: Ended) -> str:
     """Why a job did not come to its end, for a user."""
     told = f"job {job}"
-    if end.exit_code == TIME_IS_UP or end.word == "TIMEOUT":
+    if end.is_time_up:
         return f"{told} reached its time limit (hydra.launcher.timeout_min)"
     if end.word == "CANCELLED":
         by = end.state.removeprefix("CANCELLED").strip()

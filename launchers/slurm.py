@@ -1,5 +1,7 @@
 """Makes plans true on a Slurm cluster: one job per deployment, submitted through submitit, many at the same time.
 
+With `launch.single_allocation` it is one job for all deployments.
+
 Takes groups and the store, which all nodes share; leaves a result for every point in it.
 Never does: starting a process of a deployment. What a job runs does that (`job`), on nodes of its own.
 """
@@ -10,25 +12,29 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from compiler import limit
 from compiler.allocation import allocation
 from compiler.allocation import problems as wrong
-from compiler.batch import SCRIPT, Place, batch, options
+from compiler.batch import Place, Size, batch, names, nodes_of, options
 from compiler.errors import Problem, error
+from compiler.estimate import estimate, time_words
 from compiler.plan import Deployment, Plan, Point
-from compiler.search import is_searched
+from compiler.search import is_searched, most_measured
 from compiler.sweep import Group, split
 from compiler.sweep import group as grouped
 from launchers import leave
 from launchers.display import Display
 from launchers.host import SERVIX_DIR, Host
-from launchers.jobs import Jobs, Refused, submit
+from launchers.jobs import Jobs, Refused, Sent, Task, submit
 from launchers.listening import listening
 from launchers.preflight import not_there
-from launchers.queue import asked
-from launchers.refusal import Unfit
+from launchers.queue import asked, longest_min
+from launchers.refusal import Unfit, warn
 from launchers.results.result import Result
 from launchers.store import Busy, Store, StoreError
 from launchers.turns import Wishes
@@ -37,10 +43,16 @@ PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 
 
 class Slurm:
-    """The cluster, with the settings of `hydra.launcher` (`run.System`)."""
+    """The cluster, with the settings of `hydra.launcher` and of `launch` (`run.System`)."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], launch: Mapping[str, Any]) -> None:
         self.asked = allocation(settings)
+        self.together = launch["single_allocation"] is True
+
+    @cached_property
+    def longest_min(self) -> int | None:
+        """Minutes that a job may take; null where that is not known, or not needed."""
+        return longest_min(self.asked.partition) if self.asked.timeout_min is None else None
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
@@ -48,12 +60,19 @@ class Slurm:
         if found := found or self._refused(groups):
             raise Unfit(list(dict.fromkeys(found)))
 
-    def files(self, deployment: Deployment, points: Sequence[Point], store: Store) -> dict[str, str]:
-        """What is written for the job of a deployment, beside the deployment's own files.
+    def files(self, task: Task, points: Sequence[Point], store: Store) -> dict[str, str]:
+        """What is written for a job into its folder, beside the deployment's own files.
 
         `points` may hold what is done already, which is what a search goes on from, and points of other deployments.
         """
-        return batch(deployment, points, self.asked, _place(deployment, store))
+        deployments, size = _deployments(task), Size(self._minutes(task, points), task.number)
+        return batch(deployments, points, self.asked, _place(store.job_dir(deployments)), size)
+
+    def tasks(self, groups: Sequence[Group]) -> list[list[Task]]:
+        """The jobs of a command: those of a list come one after the other, for the same deployments."""
+        if self.together:
+            return [[Task(tuple(groups))]]
+        return [[Task((part,), index + 1) for index, part in enumerate(self._split(one))] for one in groups]
 
     def realise(
         self,
@@ -69,25 +88,43 @@ class Slurm:
         """
         with listening() as stop:
             self.check(groups)
+            self.warn(groups)
             display = Display(sys.stderr, several=len(groups) > 1)
-            how = self._submitter(store, write_files, wishes)
-            jobs = Jobs(store, wishes, display, how, self.asked.array_parallelism)
+            how = _Sender(self, store, write_files, wishes)
+            jobs = Jobs(store, wishes, display, how, self.asked.array_parallelism, self.together)
+            parts = [part for chain in self.tasks(groups) for task in chain for part in task.groups]
             try:
                 with display:
-                    stop.run(jobs.take(self._parts(groups)))
+                    stop.run(jobs.take(parts))
             except KeyboardInterrupt:
                 leave.leave_jobs(jobs.alive, _cancel, asks=stop.number == signal.SIGINT)
                 raise
+        _tell_left(jobs.left)
         return jobs.results
 
-    def _parts(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups, those in parts that would take longer than a job may. What a search needs is not known before."""
-        limit_s = 60.0 * self.asked.timeout_min
-        return [
-            part
-            for group in groups
-            for part in ([group] if is_searched(group.points) else split(group, limit_s)[0])
-        ]
+    def warn(self, groups: Sequence[Group]) -> None:
+        """Tells what one job will not come to."""
+        for task, *more in self.tasks(groups):
+            points = [point for group in task.groups for point in group.points]
+            seconds, limit_s = _seconds(task, points), 60 * self._minutes(task, points)
+            if self.together and not more and seconds > limit_s:
+                took = f"one allocation for everything takes about {time_words(seconds)}"
+                warn(
+                    [f"{took}, and ends after {time_words(limit_s)}; the same command does what is left over"]
+                )
+
+    def _split(self, group: Group) -> list[Group]:
+        """The group, in parts where it would take longer than a job may. What a search needs is not known before."""
+        if is_searched(group.points):
+            return [group]
+        return split(
+            group, limit.most_seconds(self.asked, group.deployment.ready_timeout_s, self.longest_min)
+        )[0]
+
+    def _minutes(self, task: Task, points: Sequence[Point]) -> int:
+        """The time limit of a job."""
+        ready_s = max(one.ready_timeout_s for one in _deployments(task))
+        return limit.minutes(self.asked, _seconds(task, points), ready_s, self.longest_min)
 
     def detach(
         self,
@@ -97,44 +134,33 @@ class Slurm:
         wishes: Wishes,
         form: str,
     ) -> int:
-        """Submits a job for each group and tells how to come back to them; gives the exit code."""
-        found: list[tuple[str, Group]] = []
+        """Submits the jobs and tells how to come back to them; gives the exit code."""
+        self.warn(groups)
+        free = [group for group in groups if _is_free(store, group)]
+        found: list[tuple[str, Task]] = []
+        lanes: list[str] = []
         failed = False
-        for group in groups:
-            holder = store.holder(group.deployment)
-            if holder is not None:
-                who = f"job {holder['job']}" if "job" in holder else f"process {holder.get('pid', '?')}"
-                print(f"servix: {group.deployment.name}: {who} is at it", file=sys.stderr)
-                continue
+        for number, chain in enumerate(self.tasks(free) if free else []):
             # More than may run at the same time wait for those before them.
-            most = self.asked.array_parallelism
-            before = found[-most][0] if len(found) >= most else None
+            lane = number % self.asked.array_parallelism
+            how = _Sender(self, store, write_files, wishes, chained=True)
+            how.after = lanes[lane] if lane < len(lanes) else None
             try:
-                note = submit(store, group, self._submitter(store, write_files, wishes, before))
+                jobs = submit(store, chain, how)
             except (Busy, Refused) as problem:
                 failed = True
-                print(f"error: {group.deployment.name}: {problem}", file=sys.stderr)
+                print(f"error: {_names(chain[0])}: {problem}", file=sys.stderr)
                 continue
-            found.append((note.job, group))
+            lanes[lane : lane + 1] = jobs[-1:]
+            found += zip(jobs, chain, strict=False)
+            if len(jobs) < len(chain):
+                failed = True
+                print(
+                    f"error: {_names(chain[0])}: sbatch took {len(jobs)} of {len(chain)} jobs",
+                    file=sys.stderr,
+                )
         _tell_detached(found, form)
         return 1 if failed else 0
-
-    def _submitter(
-        self,
-        store: Store,
-        write_files: Callable[[Deployment], None],
-        wishes: Wishes,
-        after: str | None = None,
-    ) -> Callable[[Group], str]:
-        def submit_one(group: Group) -> str:
-            write_files(group.deployment)
-            # A search goes on from what is known of all its points.
-            points = wishes.points if wishes.points and is_searched(group.points) else group.points
-            files = self.files(group.deployment, points, store)
-            folder = store.write_deployment(group.deployment, files)
-            return _submitted(folder / "jobs", files[SCRIPT], after)
-
-        return submit_one
 
     def _not_there(self, groups: Sequence[Group]) -> list[Problem]:
         """What the login node, which has the same installation as the others, does not have."""
@@ -152,31 +178,106 @@ class Slurm:
     def _refused(self, groups: Sequence[Group]) -> list[Problem]:
         """What sbatch says against jobs of these shapes, before the first is submitted."""
         nowhere = Place("/", "/", "python", "/")
-        shapes = {tuple(options(one.deployment, self.asked, nowhere))[1:]: one.deployment for one in groups}
+        shapes = {}
+        for task in (task for chain in self.tasks(groups) for task in chain):
+            deployments, points = _deployments(task), [point for one in task.groups for point in one.points]
+            size = Size(self._minutes(task, points))
+            shapes[tuple(options(deployments, self.asked, nowhere, size))[1:]] = deployments
         found = []
-        for words, deployment in shapes.items():
+        for words, deployments in shapes.items():
             script = "".join(["#!/bin/sh\n", *(f"#SBATCH --{word}\n" for word in words), "true\n"])
             code, _, said = asked(["sbatch", "--test-only"], script)
             if code != 0:
                 lines = [line.removeprefix("sbatch: error: ") for line in said.splitlines()]
-                what = f"{deployment.num_nodes} nodes with {deployment.gpus_per_node} GPUs each"
+                what = f"{nodes_of(deployments)[0]} nodes with {deployments[0].gpus_per_node} GPUs each"
                 reason = f"sbatch refuses a job of {what}: {'; '.join(filter(None, lines))}"
                 found.append(error("slurm", "hydra.launcher", self.asked.partition, reason))
         return found
 
 
-def write_scripts(plan: Plan, store: Store, settings: Mapping[str, Any]) -> None:
-    """Writes the script of each deployment's job, as it would be submitted, and tells where."""
-    system = Slurm(settings)
-    for each in grouped(plan, plan.points):
+@dataclass(slots=True)
+class _Sender:
+    """Writes the files of jobs and submits them (`jobs.Submit`)."""
+
+    slurm: Slurm
+    store: Store
+    write_files: Callable[[Deployment], None]
+    wishes: Wishes
+    chained: bool = False
+    """Each job waits for the one before it."""
+    after: str | None = None
+    """The job that the next one waits for."""
+
+    def __call__(self, task: Task) -> Sent:
+        """Raises Refused."""
+        deployments = _deployments(task)
+        for deployment in deployments:
+            self.write_files(deployment)
+        folder = write_job(self.slurm, task, _points(task, self.wishes), self.store)
+        script = (folder / names(task.number)[0]).read_text(encoding="utf-8")
+        job = _submitted(folder / "jobs", script, self.after)
+        if self.chained:
+            self.after = job
+        own = folder.relative_to(self.store.root) if len(deployments) > 1 else None
+        return Sent(job, None if own is None else str(own))
+
+
+def _points(task: Task, wishes: Wishes) -> Sequence[Point]:
+    points = [point for group in task.groups for point in group.points]
+    # A search goes on from what is known of all its points.
+    return wishes.points if wishes.points and is_searched(points) else points
+
+
+def _deployments(task: Task) -> tuple[Deployment, ...]:
+    return tuple(group.deployment for group in task.groups)
+
+
+def _seconds(task: Task, points: Sequence[Point]) -> float:
+    """What a job is estimated to take."""
+    return estimate(points, _deployments(task), most_measured(points)).seconds
+
+
+def _names(task: Task) -> str:
+    return ", ".join(group.deployment.name for group in task.groups)
+
+
+def _is_free(store: Store, group: Group) -> bool:
+    """Whether nobody works on a deployment; tells who does."""
+    holder = store.holder(group.deployment)
+    if holder is not None:
+        who = f"job {holder['job']}" if "job" in holder else f"process {holder.get('pid', '?')}"
+        print(f"servix: {group.deployment.name}: {who} is at it", file=sys.stderr)
+    return holder is None
+
+
+def write_job(system: Slurm, task: Task, points: Sequence[Point], store: Store) -> Path:
+    """The folder of a job, with its files. Raises StoreError."""
+    return store.write_job(_deployments(task), system.files(task, points, store))
+
+
+def write_scripts(plan: Plan, store: Store, system: Slurm) -> None:
+    """Writes the scripts of jobs as they would be submitted, and tells where."""
+    new = [point for point in plan.points if point.status != "done"] or list(plan.points)
+    groups = grouped(plan, new)
+    system.warn(groups)
+    for task in (task for chain in system.tasks(groups) for task in chain):
+        script = names(task.number)[0]
+        if job := next((found for group in task.groups if (found := _job(store, group))), None):
+            print(f"servix: job {job} is at it, its {script} stays as it is", file=sys.stderr)
+            continue
+        points = [point for group in task.groups for point in group.points]
         try:
-            folder = store.write_deployment(
-                each.deployment, system.files(each.deployment, each.points, store)
-            )
+            folder = write_job(system, task, plan.points if is_searched(points) else points, store)
         except StoreError as problem:
             print(f"warning: {problem}", file=sys.stderr)
             return
-        print(f"servix: written: {folder / SCRIPT}", file=sys.stderr)
+        print(f"servix: written: {folder / script}", file=sys.stderr)
+
+
+def _job(store: Store, group: Group) -> str | None:
+    """The job that is at a deployment."""
+    holder = store.holder(group.deployment)
+    return str(holder["job"]) if holder is not None and "job" in holder else None
 
 
 def _missing() -> list[Problem]:
@@ -197,9 +298,8 @@ def _missing() -> list[Problem]:
     ]
 
 
-def _place(deployment: Deployment, store: Store) -> Place:
-    folder = store.deployment_dir(deployment).resolve()
-    return Place(str(folder), str(SERVIX_DIR), sys.executable, str(Path.cwd()))
+def _place(folder: Path) -> Place:
+    return Place(str(folder.resolve()), str(SERVIX_DIR), sys.executable, str(Path.cwd()))
 
 
 def _submitted(folder: Path, script: str, after: str | None) -> str:
@@ -228,16 +328,25 @@ def _cancel(jobs: Sequence[str]) -> None:
     asked(["scancel", *jobs])
 
 
-def _tell_detached(found: Sequence[tuple[str, Group]], form: str) -> None:
-    points = sum(len(group.points) for _, group in found)
+def _tell_left(left: int) -> None:
+    if left:
+        plural = "points are" if left != 1 else "point is"
+        print(
+            f"servix: time was up, and {left} {plural} left over: the same command goes on", file=sys.stderr
+        )
+
+
+def _tell_detached(found: Sequence[tuple[str, Task]], form: str) -> None:
+    entries = [
+        {"job": job, "deployment": group.deployment.digest, "points": len(group.points)}
+        for job, task in found
+        for group in task.groups
+    ]
     if form == "json":
-        entries = [
-            {"job": job, "deployment": group.deployment.digest, "points": len(group.points)}
-            for job, group in found
-        ]
+        points = sum(len(group.points) for _, task in found for group in task.groups)
         print(json.dumps({"schema": "servix.detached/1", "points": points, "jobs": entries}))
         return
-    for job, group in found:
-        plural = "s" if len(group.points) != 1 else ""
-        print(f"servix: job {job} measures {len(group.points)} point{plural} on {group.deployment.name}")
+    for job, task in found:
+        number = sum(len(group.points) for group in task.groups)
+        print(f"servix: job {job} measures {number} point{'s' if number != 1 else ''} on {_names(task)}")
     print("servix: the same command attaches to them, action=status shows where they are, scancel stops them")

@@ -4,6 +4,7 @@
     <root>/store/<deployment>/<point>/attempts/<n>/   logs, raw tool output, events, result.json
     <root>/store/<deployment>/<point>/result.json     written last and atomically
     <root>/store/.locks/<deployment>                  held while a session works on the deployment
+    <root>/allocations/<deployments>/                 script and logs of jobs for several deployments
     <root>/sweeps/<time>/                             sweep.json, results.csv, trajectory.csv, report.html
 
 Takes deployments, points and results; gives folders, statuses and results.
@@ -18,13 +19,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compiler.digest import short
+from compiler.digest import digest, short
 from compiler.plan import Deployment, Point, Status
 from launchers import submitted
 from launchers.atomic import StoreError, as_json, guarded, write_atomically
@@ -102,6 +103,20 @@ class Store:
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name!r} leaves the deployment's folder")
             write_atomically(path, text, mode=0o777 if text.startswith("#!") else 0o666)
+        return folder
+
+    def job_dir(self, deployments: Sequence[Deployment]) -> Path:
+        """The folder of a job: that of its deployment, or one of its own for several; it may not exist yet."""
+        if len(deployments) == 1:
+            return self.deployment_dir(deployments[0])
+        key = digest({"deployments": sorted(one.digest for one in deployments)})
+        return self.root / "allocations" / f"{len(deployments)}-deployments-{short(key)}"
+
+    def write_job(self, deployments: Sequence[Deployment], files: Mapping[str, str]) -> Path:
+        """The same folder, holding `files` (name -> text). Raises StoreError."""
+        folder = self.job_dir(deployments)
+        for name, text in files.items():
+            write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
         return folder
 
     def new_attempt(self, deployment: Deployment, point: Point) -> Attempt:

@@ -31,23 +31,52 @@ _QUEUE = Queue()
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What of a deployment one job is to measure."""
+
+    job: str
+    points: tuple[str, ...]
+    """Digests."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
-    """A job that was submitted."""
+    """A job that was submitted, and those that follow it on the same deployment."""
 
     job: str
     since: float
     """Seconds since 1970: before that nothing can be its result."""
     points: tuple[str, ...]
     """Digests of what it is to measure."""
+    folder: str | None = None
+    """The job's own, below `output_dir`; null: that of the deployment."""
+    then: tuple[Share, ...] = ()
+    """Jobs that wait for it, in their order."""
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """All jobs, in the order they run."""
+        return (Share(self.job, self.points), *self.then)
+
+    @property
+    def jobs(self) -> list[str]:
+        """Their ids."""
+        return [share.job for share in self.shares]
 
 
 def read(folder: Path) -> Submitted | None:
     """The job of a deployment; null where there is none, or the note cannot be read."""
     try:
         data = json.loads((folder / NAME).read_bytes())
-        return Submitted(str(data["job"]), float(data["since"]), tuple(map(str, data["points"])))
-    except (OSError, ValueError, TypeError, KeyError):
+        first, *then = [_share(entry) for entry in (data, *data.get("then", ()))]
+        home = data.get("folder")
+        return Submitted(first.job, float(data["since"]), first.points, home and str(home), tuple(then))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _share(data: Mapping[str, Any]) -> Share:
+    return Share(str(data["job"]), tuple(map(str, data["points"])))
 
 
 def write(folder: Path, submitted: Submitted) -> None:
@@ -61,18 +90,19 @@ def remove(folder: Path) -> None:
         (folder / NAME).unlink()
 
 
-def work(folder: Path) -> tuple[Plan, list[str]]:
+def work(folder: Path, name: str = WORK) -> tuple[Plan, list[str]]:
     """What a job is to do, and words for every srun. Raises OSError, ValueError for a file of another form."""
-    path = folder / WORK
+    path = folder / name
     data = json.loads(path.read_bytes())
     if not isinstance(data, dict) or data.get("schema") != WORK_SCHEMA:
         raise ValueError(f"{path} is not of the form {WORK_SCHEMA}")
     return from_json(data["plan"]), [str(word) for word in data["srun_args"]]
 
 
-def look(submitted: Submitted) -> InQueue | None:
-    """The job while it is in the queue. Raises `queue.Silent`."""
-    return _QUEUE.look(submitted.job)
+def look(submitted: Submitted) -> tuple[str, InQueue] | None:
+    """The first of the jobs that are in the queue, and how it is there; null where none is. Raises `queue.Silent`."""
+    states = ((job, _QUEUE.look(job)) for job in submitted.jobs)
+    return next(((job, state) for job, state in states if state is not None), None)
 
 
 def why_over(folder: Path, point: str, since: str | None) -> str | None:
@@ -81,16 +111,19 @@ def why_over(folder: Path, point: str, since: str | None) -> str | None:
     `since` is when the point's last result was finished, in ISO 8601; null without one.
     """
     note = read(folder)
-    if note is None or point not in note.points or note.job == os.environ.get("SLURM_JOB_ID"):
+    if note is None or os.environ.get("SLURM_JOB_ID") in note.jobs:
+        return None
+    job = next((share.job for share in note.shares if point in share.points), None)
+    if job is None:
         return None
     if since is not None and datetime.fromisoformat(since).timestamp() >= note.since:
         return None
     try:
-        if look(note) is not None:
+        if _QUEUE.look(job) is not None:
             return None
     except Silent:
         return None
-    return reason(note.job, _ended(note.job))
+    return reason(job, _ended(job))
 
 
 @cache
@@ -124,12 +157,16 @@ def holder(folder: Path) -> Mapping[str, Any] | None:
     """
     found = read(folder)
     # Who asks from within the job is the job.
-    if found is None or found.job == os.environ.get("SLURM_JOB_ID"):
+    if found is None or os.environ.get("SLURM_JOB_ID") in found.jobs:
         return None
     try:
-        state = look(found)
+        current = look(found)
     except Silent:
-        state = InQueue("UNKNOWN", "", "")
-    if state is None:
+        current = (found.job, InQueue("UNKNOWN", "", ""))
+    if current is None:
         return None
-    return {"job": found.job, "state": str(state), "since": found.since, "points": list(found.points)}
+    job, state = current
+    # Those before it are over.
+    left = found.shares[found.jobs.index(job) :]
+    points = [point for share in left for point in share.points]
+    return {"job": job, "state": str(state), "since": found.since, "points": points}

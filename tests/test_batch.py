@@ -14,13 +14,14 @@ from compiling import plan
 
 from compiler import plan_json
 from compiler.allocation import Allocation, allocation, problems
-from compiler.batch import SCRIPT, WORK, Place, batch, options
+from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Node, Plan
 from launchers.allocated import Allocated, NoAllocation, _bound
 from launchers.submitted import work
 
 PLACE = Place("/shared/store/some 100%-0123456789", "/opt/servix", "/opt/servix/.venv/bin/python", "/home/me")
+SIZE = Size(60)
 FULL: dict[str, Any] = {
     "partition": "gpu",
     "account": "team",
@@ -63,14 +64,40 @@ def undated(text: str, deployment: Deployment) -> str:
 )
 def test_the_script(name: str, settings: dict[str, Any], arguments: tuple[str, ...]) -> None:
     made, deployment = compiled(*arguments)
-    files = batch(deployment, made.points, allocation(settings), PLACE)
+    asked = allocation(settings)
+    files = batch([deployment], made.points, asked, PLACE, Size(asked.timeout_min or 60))
     golden.check(f"emit/{name}.job.sbatch", undated(files[SCRIPT], deployment))
+
+
+def test_one_allocation_for_all_deployments_is_as_large_as_the_largest() -> None:
+    made = plan("system=mini", "topology=separate,shared", "aiperf.concurrency=2,4")
+    files = batch(made.deployments, made.points, Allocation(), PLACE, SIZE)
+    text = files[SCRIPT]
+    for number, deployment in enumerate(made.deployments):
+        text = text.replace(deployment.digest, f"v1-{number}123456789")
+    golden.check("emit/allocation.job.sbatch", text)
+    read = plan_json.from_json(json.loads(files[WORK])["plan"])
+    assert (len(read.deployments), len(read.points)) == (2, 4)
+
+
+def test_nodes_that_are_named_are_all_in_the_allocation() -> None:
+    _, first = compiled("topology=separate", "decode.nodes=[a]", "prefill.nodes=[b]")
+    _, second = compiled("topology=aggregated", "aggregated.nodes=[c]")
+    words = list(options([first, second], Allocation(), PLACE, SIZE))
+    assert {"nodes=3", "nodelist=a,b,c"} <= {*words}
+
+
+def test_the_second_job_of_a_deployment_has_files_of_its_own() -> None:
+    made, deployment = compiled()
+    files = batch([deployment], made.points, Allocation(), PLACE, Size(5, number=2))
+    assert set(files) == {"job-2.sbatch", "job-2.json"}
+    assert files["job-2.sbatch"].rstrip().endswith(" '/shared/store/some 100%-0123456789' job-2.json")
 
 
 def test_options_come_back_as_they_are() -> None:
     """sbatch reads its lines as a shell reads words."""
     _, deployment = compiled()
-    lines = batch(deployment, (), allocation(FULL), PLACE)[SCRIPT].splitlines()
+    lines = batch([deployment], (), allocation(FULL), PLACE, SIZE)[SCRIPT].splitlines()
     words = [shlex.split(line.removeprefix("#SBATCH "))[0] for line in lines if line.startswith("#SBATCH")]
     assert "--comment=it's $HOME #1" in words
     assert "--exclude=bad[1-2]" in words
@@ -80,12 +107,12 @@ def test_options_come_back_as_they_are() -> None:
 
 def test_named_nodes_are_asked_for() -> None:
     _, deployment = compiled("topology=separate", "decode.nodes=[b]", "prefill.nodes=[a]")
-    assert "nodelist=b,a" in list(options(deployment, Allocation(nodelist="c"), PLACE))
+    assert "nodelist=b,a" in list(options([deployment], Allocation(nodelist="c"), PLACE, SIZE))
 
 
 def test_a_job_reads_what_was_written(tmp_path: Path) -> None:
     made, deployment = compiled("aiperf.concurrency=2,4")
-    (tmp_path / WORK).write_text(batch(deployment, made.points, allocation(FULL), PLACE)[WORK])
+    (tmp_path / WORK).write_text(batch([deployment], made.points, allocation(FULL), PLACE, SIZE)[WORK])
     read, words = work(tmp_path)
     assert words == ["--mem=0"]
     assert plan_json.to_json(read)["deployments"] == plan_json.to_json(made)["deployments"]
@@ -101,6 +128,11 @@ WRONG = [
     ({"additional_parameters": {"time": 3}}, "hydra.launcher.timeout_min"),
     ({"additional_parameters": {"comment": "a\nb"}}, "one line"),
     ({"srun_args": ["--nodelist=a"]}, "each step its own"),
+    ({"timeout_min": "soon"}, "whole number of minutes, at least 1, or 'auto'"),
+    ({"timeout_min": 0}, "at least 1"),
+    ({"timeout_min": True}, "whole number of minutes"),
+    ({"timeout_factor": 0.5}, "at least 1"),
+    ({"timeout_spare_min": -1}, "at least 0"),
     ({"array_parallelism": 0}, "no job could ever be submitted"),
 ]
 

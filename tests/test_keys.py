@@ -27,6 +27,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "force": [((), ("force=true",))],
     "launch.detach": [((), ("launch.detach=true",))],
     "launch.parallel": [((), ("launch.parallel=2",))],
+    "launch.single_allocation": [(("system=mini",), ("launch.single_allocation=true",))],
     "hydra": [((), ("hydra.job.name=other",))],
     "on_invalid": [((), ("on_invalid=skip",))],
     "zip": [((), ("zip={aiperf.concurrency: [1]}", "aiperf.concurrency=1"))],

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,14 @@ def test_near_misses_are_accepted(row: dict[str, Any], folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("row", WARNED, ids=ids(WARNED))
-def test_a_warning_is_told_and_forbids_only_when_strict(row: dict[str, Any]) -> None:
-    made = plan(*row["args"])
+def test_a_warning_is_told_and_forbids_only_when_strict(row: dict[str, Any], folder: Folder) -> None:
+    using = partial(own_plan, folder(row["files"])) if "files" in row else plan
+    made = using(*row["args"])
     assert made.valid, told(made)
     found = [problem for problem in problems(made, "warning") if problem.code == row["code"]]
     assert len(found) == 1, told(made)
     assert all(word in format_problem(found[0]) for word in row["words"]), told(made)
-    strict = plan(*row["args"], "strict=true")
+    strict = using(*row["args"], "strict=true")
     assert not strict.valid
     assert [problem for problem in problems(strict) if problem.code == row["code"]]
 

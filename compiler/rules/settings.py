@@ -56,6 +56,15 @@ def engine(config: Config, placement: Placement) -> Iterable[Problem]:
         yield error("engine", "engine", config.engine, reason, "use model=qwen3-0.6b, or engine=mocker")
 
 
+def jobs(config: Config, placement: Placement) -> Iterable[Problem]:
+    """What is about jobs of a cluster needs one that has them."""
+    if config.launch.single_allocation and config.system.kind != "slurm":
+        reason = (
+            f"system '{config.system.name}' has no allocations, deployments run one after the other anyway"
+        )
+        yield error("jobs", "launch.single_allocation", True, reason, "leave it out, or use system=slurm")
+
+
 def environment(config: Config, placement: Placement) -> Iterable[Problem]:
     """Variables that the plan sets itself."""
     places = {f"{name}.env": role.env for name, role in config.roles.items()}

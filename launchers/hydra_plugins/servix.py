@@ -79,7 +79,9 @@ class SlurmConf:
     account: str | None = None
     qos: str | None = None
     reservation: str | None = None
-    timeout_min: int = 60
+    timeout_min: Any = "auto"
+    timeout_factor: float = 1.5
+    timeout_spare_min: float = 5
     setup: list[str] | None = None
     srun_args: list[str] | None = None
     additional_parameters: dict[str, Any] = field(default_factory=dict)
