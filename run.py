@@ -12,7 +12,7 @@ sys.path.append(str(ROOT / "launchers"))
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 # Importing and compiling make many objects and hardly any garbage: Python would look for it every 700.
-gc.set_threshold(50_000)
+gc.set_threshold(200_000)
 
 if __name__ == "__main__":
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.model import Config, Model
+from compiler.once import once
 
 SERVIX_DIR = Path(__file__).resolve().parent.parent
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -45,12 +46,17 @@ def with_facts(config: Config) -> Config:
     """The configuration with every fact that only `config.json` knows."""
     if config.model.path is None:
         return config
-    path = config.model.path.replace("{servix_dir}", str(SERVIX_DIR))
+    model = _filled(config.model, config.model.path.replace("{servix_dir}", str(SERVIX_DIR)))
+    return config if model is config.model else replace(config, model=model)
+
+
+@once
+def _filled(model: Model, path: str) -> Model:
     found = _read(str(Path(path) / "config.json"))
     missing: dict[str, Any] = {
-        name: found[name] for name in FACTS if getattr(config.model, name) is None and name in found
+        name: found[name] for name in FACTS if getattr(model, name) is None and name in found
     }
-    return replace(config, model=replace(config.model, **missing)) if missing else config
+    return replace(model, **missing) if missing else model
 
 
 @lru_cache(maxsize=32)

@@ -7,6 +7,7 @@ Never does: knowing values; deciding what follows for a command (the callers do)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 About = Literal["invocation", "choice", "goal", "judging", "realising"]
@@ -54,6 +55,8 @@ ABOUT: Mapping[str, About] = {
 """Key, with all that is below it -> what it is about. Of keys in each other, the longer one counts."""
 
 
+# Every row of a table of results asks again.
+@lru_cache(maxsize=4_096)
 def about(key: str) -> About | None:
     """What a key is about; null for one that a digest may depend on.
 

@@ -16,6 +16,7 @@ from compiler.catalogue import passed
 from compiler.image import is_moving
 from compiler.late import MODEL_WORDS, SETTING_WORDS
 from compiler.model import Config, Engine, Role
+from compiler.once import once
 from compiler.placement import Part, Placement, Worker
 from compiler.plan import (
     Accuracy,
@@ -29,6 +30,7 @@ from compiler.plan import (
     Stop,
     Workload,
 )
+from compiler.served import stack_of
 
 LMCACHE_FILE = "{results_dir}/lmcache.yaml"
 ACCURACY_FOLDER = "accuracy"
@@ -45,7 +47,7 @@ class Lowered:
 
 def lower(config: Config, placement: Placement) -> Lowered:
     """The plan data of one point."""
-    return Lowered(_deployment(config, placement), _workload(config, placement))
+    return Lowered(_deployment(stack_of(config), placement), _workload(config, placement))
 
 
 def model_text(config: Config) -> str:
@@ -54,6 +56,7 @@ def model_text(config: Config) -> str:
     return late.template(path, known=MODEL_WORDS) if path else late.literal(config.model.id)
 
 
+@once
 def _deployment(config: Config, placement: Placement) -> Deployment:
     url = f"http://{_host(0)}:{config.dynamo.port}"
     served = config.model.id

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from compiler.errors import json_value
-from compiler.model import OWN_SEED, Config, Role
+from compiler.model import OWN_SEED, ROLES_OF_TOPOLOGY, Config, Model, Role
+from compiler.once import once
 
 
 def normalise(config: Config) -> Config:
@@ -28,25 +29,25 @@ def normalise(config: Config) -> Config:
             "aggregated": config.aggregated,
         }.items()
     }
-    config = replace(
-        config,
-        prefill=filled["prefill"],
-        decode=filled["decode"],
-        aggregated=filled["aggregated"],
-        model=replace(config.model, tokenizer=config.model.tokenizer or config.model.source),
-    )
-    return _seeded(replace(config, num_nodes=allocation or _derived(config)))
+    used = [filled[name].num_nodes or 1 for name in ROLES_OF_TOPOLOGY[config.topology]]
+    changed: dict[str, Any] = {**filled, "model": _with_tokenizer(config.model)}
+    return _seeded(replace(config, num_nodes=allocation or _derived(config.topology, used), **changed))
 
 
+@once
 def _role(role: Role, allocation: int | None) -> Role:
     number = role.num_nodes or (len(role.nodes) if role.nodes else None) or allocation or 1
     return replace(role, num_nodes=number)
 
 
-def _derived(config: Config) -> int:
+@once
+def _with_tokenizer(model: Model) -> Model:
+    return replace(model, tokenizer=model.tokenizer or model.source)
+
+
+def _derived(topology: str, numbers: Sequence[int]) -> int:
     """Nodes needed by the roles: their sum when they are separate, else the larger one."""
-    numbers = [role.num_nodes or 1 for role in config.roles.values()]
-    return sum(numbers) if config.topology == "separate" else max(numbers)
+    return sum(numbers) if topology == "separate" else max(numbers)
 
 
 def _seeded(config: Config) -> Config:

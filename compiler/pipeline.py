@@ -14,12 +14,14 @@ from compiler.facts import with_facts
 from compiler.lower import Lowered, lower
 from compiler.model import Config
 from compiler.normalise import normalise
+from compiler.once import once
 from compiler.origin import with_origins
 from compiler.place import place
 from compiler.plan import Deployment, Plan, Point
 from compiler.rules.workload import times
 from compiler.schema import parse
 from compiler.search import most_measured, search
+from compiler.served import stack_of
 from compiler.sweep import across
 
 
@@ -66,7 +68,7 @@ def compile_point(composer: Composer, overrides: Sequence[str]) -> tuple[Point, 
         problems += _not_told_yet(problems, wrong)
     if config is not None:
         config = with_facts(normalise(config))
-        placement = place(config)
+        placement = place(stack_of(config))
         found = [*check(config, placement), *times(config, composed.time_limit_min)]
         problems += _graded(config, found)
         if not any(problem.level == "error" for problem in problems):
@@ -117,9 +119,7 @@ def _point(
         known = secret.masked_data(provenance)
         return Point(secret.masked(name), overrides, None, None, None, known, problems, "invalid"), None
     name = _name(config)
-    deployment = replace(
-        lowered.deployment, digest=digest.deployment_digest(lowered.deployment, _identity(config))
-    )
+    deployment = _digested(lowered.deployment, config.model.id, config.model.revision)
     identity = digest.point_digest(deployment.digest, lowered.workload)
     point = Point(
         name, composed.overrides, identity, deployment.digest, lowered.workload, provenance, problems
@@ -127,8 +127,10 @@ def _point(
     return point, deployment
 
 
-def _identity(config: Config) -> dict[str, object]:
-    return {"model": config.model.id, "revision": config.model.revision}
+@once
+def _digested(deployment: Deployment, model: str, revision: str | None) -> Deployment:
+    identity = {"model": model, "revision": revision}
+    return replace(deployment, digest=digest.deployment_digest(deployment, identity))
 
 
 def _name(config: Config) -> str:

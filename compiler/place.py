@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.model import Config, Role
+from compiler.once import once
 from compiler.placement import Part, Placement, Worker, nodes_per_worker, ports_taken
 from compiler.plan import IdleGpus, Port
 
 
+@once
 def place(config: Config) -> Placement:
     """The placement of a normalised configuration: decode first, prefill after it, on each node from GPU 0."""
     names = _node_names(config)

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compiler.errors import NOTHING, Problem, did_you_mean, error, shown
 from compiler.model import Config
+from compiler.once import Answers
 from compiler.renamed import PACKAGE_HINT, RENAMED
 
 _BRANCH = re.compile(r"\[key\]\Z|constrained-\w+\Z|(function-\w+|literal|list|dict)\[.*\]\Z", re.DOTALL)
@@ -28,11 +29,25 @@ def adapter() -> TypeAdapter[Config]:
 
 
 def parse(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
-    """The configuration, or null and every problem that forbids to read it."""
+    """The configuration, or null and every problem that forbids to read it.
+
+    Nobody may write to the data afterwards: a section that points have in common is read once.
+    """
+    known = {
+        name: (isinstance(value, dict) and _READ.of(value, name)) or value for name, value in data.items()
+    }
     try:
-        return adapter().validate_python(dict(data)), []
+        config = adapter().validate_python(known)
     except ValidationError as exception:
         return None, _once([_problem(detail) for detail in exception.errors(include_url=False)])
+    for name, value in data.items():
+        if known[name] is value and is_dataclass(section := getattr(config, name)):
+            _READ.keep(section, value, name)
+    return config, []
+
+
+_READ: Answers[Any] = Answers()
+"""Sections of a configuration that could be read, by their data."""
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 import traceback
@@ -217,6 +218,8 @@ def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     """Lets a foreign sweeper run; gives the exit code of all its trials together."""
     from launchers.trials import Lost, Spent
 
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(trials.is_news)
     try:
         sweeper.sweep(arguments)
     except KeyboardInterrupt:
@@ -224,11 +227,16 @@ def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     except Spent as spent:
         tell(spent.problems, sys.stderr)
         print("servix: the search ends here", file=sys.stderr)
-    except (Lost, ValueError, AssertionError, NotImplementedError, HydraException) as exception:
+    except (Lost, ValueError, AssertionError, RuntimeError, HydraException) as exception:
         # No trial counts, more failed than the sweeper was told to bear, or it cannot read a range.
-        _debug()
-        print(f"error: hydra/sweeper: {sentence(exception)}", file=sys.stderr)
+        if GRID_IS_DONE not in str(exception):
+            _debug()
+            print(f"error: hydra/sweeper: {sentence(exception)}", file=sys.stderr)
     return trials.finish()
+
+
+GRID_IS_DONE = "`Study.stop` is supposed to be invoked inside"
+"""What Optuna's grid raises in Hydra's sweeper where its last trial is one that failed."""
 
 
 def _bypasses(master: DictConfig) -> list[Problem]:

@@ -8,11 +8,13 @@ Never does: choosing points (the sweeper does); knowing a sweeper by name.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -32,6 +34,16 @@ GUARDS = ("max_points", "max_gpu_hours")
 
 class Lost(Exception):
     """Why a trial has no number; the sweeper reads it from the JobReturn."""
+
+
+class Missed(JobReturn):
+    """A trial without a number. Hydra's own prints a line of its own each time somebody asks for the number."""
+
+    # Nobody sets it.
+    @property  # type: ignore[misc]
+    def return_value(self) -> Any:
+        """Raises Lost."""
+        raise self._return_value
 
 
 class Spent(Exception):
@@ -55,6 +67,8 @@ class Trials:
         self.left_out: list[Point] = []
         """Trials of which nothing could be started, with the reason among their problems."""
         self.asked = 0
+        self._lost: set[str] = set()
+        """Why trials have no number, as it was told."""
         self._counted: dict[str, Point] = {}
         """Points that count against the guards, by digest."""
         self._cost = Estimate()
@@ -115,6 +129,10 @@ class Trials:
         found = best.best(best.entries(points, results, together.base))
         return OK if found is not None and not together.interrupted else code
 
+    def is_news(self, record: logging.LogRecord) -> bool:
+        """False for what a sweeper logs about a trial that was told already."""
+        return not any(record.getMessage().endswith(reason) for reason in self._lost)
+
     def _count(self, plan: Plan) -> None:
         """Adds what a batch asks for to what the guards count. Raises Spent before anything of it is started."""
         told = [problem for point in plan.points for problem in point.problems]
@@ -173,7 +191,8 @@ class Trials:
         said = f"= {number(value)}" if value is not None else f"failed: {reason.splitlines()[0]}"
         print(f"servix: trial {self.asked} {said}", file=sys.stderr, flush=True)
         if value is None:
-            return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=Lost(reason))
+            self._lost.add(reason)
+            return Missed(overrides=overrides, status=JobStatus.FAILED, _return_value=Lost(reason))
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
 
 

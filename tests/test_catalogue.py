@@ -41,8 +41,8 @@ def compiled(*overrides: str) -> tuple[Config, Placement]:
 
 
 def told(*overrides: str) -> list[Problem]:
-    """What the rule finds, without the warnings about what no catalogue knows."""
-    return list(rule.known(*compiled(*overrides)))
+    """What the rules find, without the warnings about what no catalogue knows."""
+    return [*rule.served(*compiled(*overrides)), *rule.asked(*compiled(*overrides))]
 
 
 def lines(problems: Iterable[Problem]) -> str:

@@ -25,6 +25,8 @@ DATA = {
         "estimate",
         "difference",
         "keys",
+        "once",
+        "served",
         "secret",
     ),
 }

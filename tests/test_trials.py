@@ -237,6 +237,22 @@ def test_a_guard_ends_what_optuna_asks_for(tmp_path: Path) -> None:
     assert len(json.loads(path.read_text())["left_out"]) == 1
 
 
+@pytest.mark.parametrize(("loads", "code"), [("1,64", 0), ("64,65", 2)], ids=["one", "all"])
+def test_a_failed_trial_is_told_once_and_in_our_words(loads: str, code: int, tmp_path: Path) -> None:
+    """Also where it is the last of a grid, which Optuna's sweeper does not survive."""
+    done = optuna(
+        tmp_path,
+        *("--config-dir", "tests/fakes/config", "bench=fake"),
+        *("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=2", f"aiperf.concurrency={loads}"),
+        *(f"objective.metric={METRIC}", "objective.direction=maximize"),
+    )
+    assert done.returncode == code, done.stderr
+    told = [line for line in done.stderr.splitlines() if "fewer requests than the 64" in line]
+    assert [line.partition(" ")[0] for line in told] == ["error:", "servix:"]
+    for word in ("Error executing job", "Failed experiment", "Traceback", "Study.stop"):
+        assert word not in done.stderr
+
+
 def test_optuna_searches_on_the_real_stack(tmp_path: Path) -> None:
     """A trial that cannot be run is told as failed, and the search goes on."""
     done = optuna(

@@ -20,12 +20,11 @@ from compiler.rules.values import value_of
 from compiler.rules.workload import NUMBERS
 
 
-def known(config: Config, placement: Placement) -> Iterable[Problem]:
+def served(config: Config, placement: Placement) -> Iterable[Problem]:
     """Every mapping that becomes flags, and every list of further words, against the tools that will read them."""
     chosen = config.backend.engines.get(config.engine)
     if chosen is not None:
         yield from _engine(config, chosen)
-    yield from _bench(config)
     yield from _frontend(config)
 
 
@@ -47,7 +46,7 @@ def _engine(config: Config, chosen: Engine) -> Iterable[Problem]:
         yield from reserved.words(extra, role.extra_args, found, chosen.reserved, held)
 
 
-def _bench(config: Config) -> Iterable[Problem]:
+def asked(config: Config, placement: Placement) -> Iterable[Problem]:
     """Arguments of the load generator: the base, what each phase changes of it, and further words."""
     bench, tool = config.bench, config.bench.name
     names = (bench.catalogue,) if bench.catalogue else ()

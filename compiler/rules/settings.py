@@ -14,6 +14,7 @@ from compiler.catalogue import catalogue, passed
 from compiler.errors import NOTHING, Problem, error, warning
 from compiler.model import ROLES_OF_TOPOLOGY, Config, Role
 from compiler.placement import Placement
+from compiler.served import WORKLOAD
 
 _LOST_QUOTES = re.compile(r"[\[{][^\"']*[A-Za-z][^\"']*[:,][^\"']*[\]}]\Z")
 
@@ -78,10 +79,22 @@ def environment(config: Config, placement: Placement) -> Iterable[Problem]:
 
 def secrets(config: Config, placement: Placement) -> Iterable[Problem]:
     """What is typed into the configuration is written into plans, results and reports, and is hashed."""
-    for key in _secrets(config, "", ""):
-        reason = "looks like a secret, and all that is configured is written into files"
-        hint = "export it in your shell: HF_* variables reach the processes without being written"
-        yield error("secret", key, NOTHING, reason, hint)
+    yield from _secrets_in(config, [name for name in _names(Config) if name not in WORKLOAD])
+
+
+def secrets_of_workload(config: Config, placement: Placement) -> Iterable[Problem]:
+    """The same of what differs from point to point."""
+    yield from _secrets_in(config, WORKLOAD)
+
+
+def _secrets_in(config: Config, names: Iterable[str]) -> Iterable[Problem]:
+    return (_secret(key) for name in names for key in _secrets(getattr(config, name), name, name))
+
+
+def _secret(key: str) -> Problem:
+    reason = "looks like a secret, and all that is configured is written into files"
+    hint = "export it in your shell: HF_* variables reach the processes without being written"
+    return error("secret", key, NOTHING, reason, hint)
 
 
 def _secrets(value: Any, key: str, name: str) -> Iterator[str]:
