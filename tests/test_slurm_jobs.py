@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commanding import FAKE, Command
-from slurm_cluster import NEEDED, SLOW, load, slurm, wait_until
+from slurm_cluster import NEEDED, SLOW, slurm
 
 pytestmark = NEEDED
 CLUSTER = {"ACCT": "none"}
@@ -33,7 +33,9 @@ def test_one_allocation_serves_all_deployments_of_a_sweep(start: Callable[..., C
     assert f"written: {planned}" in err
     text = planned.read_text()
     assert "#SBATCH --nodes=2\n" in text
-    assert subprocess.run(["sbatch", "--test-only", planned], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(["sbatch", "--test-only", planned], capture_output=True, check=False).returncode == 0
+    )
     command = start(*sweep)
     code, _, err = command.ended()
     assert code == 0, err
@@ -79,7 +81,9 @@ def test_points_left_over_at_the_time_limit_are_told_and_measured_by_the_same_co
 ) -> None:
     # The second load that is ever started takes too long, unless somebody says otherwise.
     hold = f"mkdir {tmp_path}/first 2>&- || test -e {tmp_path}/quick || sleep 50"
-    bench = f"bench.command=[bash,-c,'{hold}; exec python \"$0\" \"$@\"','{{servix_dir}}/tests/fakes/load.py']"
+    bench = (
+        f"bench.command=[bash,-c,'{hold}; exec python \"$0\" \"$@\"','{{servix_dir}}/tests/fakes/load.py']"
+    )
     # Nothing is estimated to take long, so that the limit is the shortest there is.
     pace = [f"launch.estimate.{name}_s=0" for name in ("start", "phase", "request")]
     pace += ["launch.ready_timeout_s=30", "launch.stop_timeout_s=25", "hydra.launcher.timeout_spare_min=0"]
@@ -109,7 +113,10 @@ def test_detached_points_that_take_longer_than_a_job_may_are_jobs_in_a_row(
     sweep = (*FAKE, "system=mini", "topology=aggregated", "aiperf.concurrency=1,2,4", *pace)
     sweep = (*sweep, "hydra.launcher.timeout_min=2", "bench.timeout_s=60")
     code, _, err = start(*sweep, "action=plan").ended()
-    assert [word.rpartition("/")[2] for word in err.split() if "sbatch" in word] == ["job.sbatch", "job-2.sbatch"]
+    assert [word.rpartition("/")[2] for word in err.split() if "sbatch" in word] == [
+        "job.sbatch",
+        "job-2.sbatch",
+    ]
     code, out, err = start(*sweep, "launch.detach=true", "format=json").ended()
     assert code == 0, err
     first, second = (entry["job"] for entry in json.loads(out)["jobs"])
