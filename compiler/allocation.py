@@ -75,6 +75,8 @@ class Allocation:
     cpus_per_task: int | None = None
     array_parallelism: int = 256
     """Jobs of one command at the same time."""
+    silence_min: float = 60
+    """Minutes that Slurm may be silent, or take no job, until a command gives up waiting."""
 
 
 def allocation(settings: Mapping[str, Any]) -> Allocation:
@@ -111,7 +113,7 @@ def _times(asked: Allocation) -> Iterator[Problem]:
     if limit is not None and not _is_number(limit, 1, int):
         reason = f"should be a whole number of minutes, at least 1, or '{AUTO}'"
         yield error("slurm", "hydra.launcher.timeout_min", limit, reason)
-    for name, least in (("timeout_factor", 1), ("timeout_spare_min", 0)):
+    for name, least in (("timeout_factor", 1), ("timeout_spare_min", 0), ("silence_min", 0)):
         value = getattr(asked, name)
         if not _is_number(value, least, (int, float)):
             yield error("slurm", f"hydra.launcher.{name}", value, f"should be a number of at least {least}")

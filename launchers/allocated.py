@@ -20,11 +20,14 @@ from launchers.child import Command
 from launchers.guard import MARKER
 from launchers.host import SERVIX_DIR, Host
 from launchers.refusal import Trouble
-from launchers.steps import StepSupervisor
+from launchers.steps import NOT_STARTED, TASK, StepSupervisor, owner
 from launchers.supervise import Supervisor, Tell
 
 OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CLUSTERS")
 """What a step may know of the job. The rest (`SLURM_GPUS_PER_NODE`, ...) would be taken as wishes of the step."""
+
+EXIT_ERROR = "SLURM_EXIT_ERROR"
+"""What srun ends with when it gets no step, which else looks like an end of what it was to start."""
 
 
 class NoAllocation(Trouble):
@@ -116,8 +119,11 @@ class Allocated(Host):
         # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The
         # marker stays with srun: who looks for leftover processes must not find tasks, which are stopped by step.
         visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))}"
-        words += [f"--chdir={command.workdir}", "env", f"--unset={MARKER}", visible]
-        return replace(command, argv=(*words, *command.argv))
+        whose = f"{TASK}={owner(self.addresses[node])}"
+        words += [f"--chdir={command.workdir}", "env"]
+        words += [f"--unset={MARKER}", f"--unset={EXIT_ERROR}", visible, whose]
+        known = {**command.env, EXIT_ERROR: str(NOT_STARTED)}
+        return replace(command, argv=(*words, *command.argv), env=known)
 
     def _container(self, results_dir: Path, env: Sequence[str]) -> Iterator[str]:
         if self.image is None:

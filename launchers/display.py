@@ -165,6 +165,8 @@ LASTING = frozenset(
         "deployment_restart",
         "deployment_stop",
         "guardian_restart",
+        "step_again",
+        "job_over",
     }
 )
 """Events that stay on a terminal above the table."""
@@ -216,6 +218,8 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "process_start": lambda e: f"{e['process']} started (pid {e['pid']})",
     "process_ready": lambda e: f"{e['process']} is ready",
     "process_exit": lambda e: f"{e['process']} ended ({e['code']})",
+    "step_again": lambda e: f"Slurm has not started {e['process']}: asked again",
+    "job_over": lambda e: f"Slurm has ended job {e['job']} or begun it anew elsewhere",
     "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
     "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
     "deployment_failed": _failed,

@@ -28,12 +28,14 @@ PAUSE_S = 0.05
 class Ending:
     """Brings every process of a session to an end, one `step` after the other.
 
-    `marker` is the value of SERVIX_SESSION: all of it, or up to a dot for a whole session. `groups` maps the id of
-    each group that servix started to the signal which stops it.
+    `marker` is the value of SERVIX_SESSION (or of another `variable`): all of it, or up to a dot for a whole
+    session. `groups` maps the id of each group that servix started to the signal which stops it.
     """
 
-    def __init__(self, marker: str, groups: Mapping[int, int], grace_s: float) -> None:
-        self._sign = f"{MARKER}={marker}".encode()
+    def __init__(
+        self, marker: str, groups: Mapping[int, int], grace_s: float, variable: str = MARKER
+    ) -> None:
+        self._sign = f"{variable}={marker}".encode()
         self._groups = groups
         self._kill_at = time.monotonic() + grace_s
         self._told: set[tuple[int, str]] = set()

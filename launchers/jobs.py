@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from launchers import queue, session, submitted
 from launchers.display import Display, View
 from launchers.events import EventLog
 from launchers.follow import Follower
-from launchers.lock import Busy
+from launchers.lock import Busy, Lock
 from launchers.queue import InQueue
 from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.results.tail import tail
+from launchers.sbatch import Later, Refused
 from launchers.store import Store
 from launchers.submitted import Share, Submitted
 from launchers.turns import Wishes
@@ -36,6 +38,8 @@ from launchers.turns import Wishes
 POLL_S = 0.2
 LINES = 20
 LOCK_S = 30.0
+AGAIN_S = 5.0
+"""Time between two tries to submit a job that Slurm does not take now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,7 @@ class Sent:
 
 
 Submit = Callable[[Task], Sent]
-"""Submits a job. Raises Refused."""
-
-
-class Refused(Trouble):
-    """Slurm did not take the job; the message is Slurm's."""
+"""Submits a job. Raises Refused, Later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +80,8 @@ class _Entry:
     """The job that is followed."""
     state: str = ""
     """What was last told of it."""
+    nodes: str = ""
+    """Where its job runs, as Slurm writes it; empty while it waits."""
 
 
 class Jobs:
@@ -93,14 +95,22 @@ class Jobs:
         submit: Submit,
         limit: int,
         together: bool = False,
+        silence_s: float = math.inf,
     ) -> None:
-        """`limit`: jobs in the queue at the same time. `together`: one job for all groups that are free."""
+        """`limit`: jobs in the queue at the same time. `together`: one job for all groups that are free.
+
+        `silence_s`: so long Slurm may be silent, or take no job while none of ours is in the queue.
+        """
         self.results: dict[str, Result] = {}
         """What was measured for this command, by the point's digest."""
         self.left = 0
         """Points that jobs did not come to because their time was up."""
         self._store, self._wishes, self._display, self._submit = store, wishes, display, submit
         self._limit, self._together = limit, together
+        self._silence_s = silence_s
+        self._silent_since: float | None = None
+        self._full_since: float | None = None
+        self._again_at = 0.0
         self._waiting: list[_Entry] = []
         self._free: list[tuple[_Entry, list[Point]]] = []
 
@@ -145,9 +155,10 @@ class Jobs:
             try:
                 current = submitted.look(note)
             except queue.Silent as silent:
-                self._say(entry, f"Slurm does not answer: {silent}")
+                self._be_patient(entry, silent)
                 return False
-            if current is not None:
+            self._silent_since = None
+            if current is not None and not self._is_done(entry, note, current[1]):
                 self._follow(entry, note, *current)
                 return False
             self._settle(entry, note)
@@ -160,6 +171,24 @@ class Jobs:
         self._free.append((entry, wanted))
         return False
 
+    def _be_patient(self, entry: _Entry, silent: queue.Silent) -> None:
+        """Tells that Slurm does not answer. Raises Trouble once that has gone on for too long."""
+        self._say(entry, f"Slurm does not answer: {silent}")
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        entry.follower.look(entry.view)
+        if now - self._silent_since > self._silence_s:
+            told = f"Slurm has not answered for {self._silence_s:g} s (hydra.launcher.silence_min): {silent}"
+            raise Trouble(f"{told}; jobs go on without us, and the same command attaches to them")
+
+    def _is_done(self, entry: _Entry, note: Submitted, state: InQueue) -> bool:
+        """Whether all is measured and written, and Slurm is only tidying up."""
+        if state.state != "COMPLETING" or Lock(self._store.lock_path(entry.group.deployment)).holder():
+            return False
+        known = _points(self._home(entry, note), entry.group)
+        wanted = {digest for share in note.shares for digest in share.points}
+        return wanted <= known.keys() and all(self._has(known[one], note, entry) for one in wanted)
+
     def _wanted(self, entry: _Entry) -> list[Point]:
         deployment, choose = entry.group.deployment, self._wishes.choose
         if choose is not None and choose()([]) is None:
@@ -168,7 +197,7 @@ class Jobs:
 
     def _start(self, several: Sequence[tuple[_Entry, list[Point]]]) -> None:
         """Submits one job for these points, where there is room for one."""
-        if not several or len(self.alive) >= self._limit:
+        if not several or len(self.alive) >= self._limit or time.monotonic() < self._again_at:
             return
         for entry, _ in several:
             entry.follower.look(lambda _: None)
@@ -178,22 +207,38 @@ class Jobs:
         except Busy:
             return
         except Refused as refused:
+            if isinstance(refused, Later) and self._waits(several[0][0], refused):
+                return
             for entry, points in several:
                 entry.tried = True
                 with self._log(entry) as tell:
                     reasons = (f"sbatch refused the job: {refused}",)
                     session.fail(entry.group.deployment, points, self._store, tell, reasons)
             return
+        self._full_since = None
         for entry, _ in several:
             entry.tried, entry.job = True, job
             self._say(entry, f"job {job} is submitted")
+
+    def _waits(self, entry: _Entry, refused: Later) -> bool:
+        """Whether it is worth while to submit a job again that Slurm does not take now; tells so."""
+        now = time.monotonic()
+        if self.alive or self._full_since is None:
+            self._full_since = now
+        self._again_at = now + AGAIN_S
+        if now - self._full_since > self._silence_s:
+            return False
+        self._say(entry, f"Slurm takes no more jobs for now: {refused}; tried again")
+        return True
 
     def _follow(self, entry: _Entry, note: Submitted, job: str, state: InQueue) -> None:
         """Shows what goes on in a job that is in the queue."""
         if entry.job not in note.jobs:
             entry.follower.catch_up(entry.view.note)
             self._say(entry, f"attached to job {job}")
-        entry.job = job
+        if entry.nodes and entry.job == job and state.state == "PENDING":
+            self._say(entry, f"job {job} {queue.why_again(job, entry.nodes)}; it begins anew")
+        entry.job, entry.nodes = job, state.nodes
         self._say(entry, f"job {job} is {state}")
         entry.follower.look(entry.view)
 
@@ -224,14 +269,15 @@ class Jobs:
             return
 
     def _settle_one(self, entry: _Entry, note: Submitted, share: Share, watched: bool) -> None:
-        end, home = queue.ended(share.job), self._home(entry, note)
-        reasons = (queue.reason(share.job, end), *_log(home, share.job))
+        home = self._home(entry, note)
         if is_searched(entry.group.points):
             # What a search did not ask for is no failure.
             entry.tried |= watched
+            end = queue.ended(share.job)
             if watched and end.word != "COMPLETED":
                 submitted.remove(self._folder(entry))
-                raise Trouble(f"{reasons[0]}, before the search was over; the same command goes on")
+                why = queue.reason(share.job, end)
+                raise Trouble(f"{why}, before the search was over; the same command goes on")
             return
         known = _points(home, entry.group)
         missing = [
@@ -239,11 +285,15 @@ class Jobs:
             for digest in share.points
             if digest in known and not self._has(known[digest], note, entry)
         ]
-        if watched and missing:
+        if not missing:
+            return
+        end = queue.ended(share.job)
+        reasons = (queue.reason(share.job, end), *_log(home, share.job))
+        if watched:
             self.left += len(missing) if end.is_time_up else 0
             with self._log(entry) as tell:
                 session.fail(entry.group.deployment, missing, self._store, tell, reasons)
-        elif missing:
+        else:
             self._say(entry, f"{reasons[0]}, before it was done; it is submitted again")
 
     def _has(self, point: Point, note: Submitted, entry: _Entry) -> bool:

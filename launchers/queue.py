@@ -37,11 +37,15 @@ class InQueue:
     """Why it waits; what Slurm calls None otherwise."""
     start: str
     """When it is expected to start, as Slurm writes it; `N/A` when nobody knows."""
+    nodes: str = ""
+    """Where it runs, as Slurm writes it; empty while it waits."""
 
     def __str__(self) -> str:
         if self.state != "PENDING":
             return self.state.lower()
         why = self.reason if self.reason != "None" else ""
+        if "held" in why.lower():
+            why = f"{why}: it waits until somebody releases it (scontrol release)"
         start = f"expected to start {self.start}" if self.start not in ("", "N/A", "Unknown") else ""
         told = ", ".join(filter(None, [why, start]))
         return f"pending ({told})" if told else "pending"
@@ -56,6 +60,8 @@ class Ended:
     exit_code: int | None = None
     number: int = 0
     """The signal that ended it; 0: none."""
+    nodes: str = ""
+    """Where it ran, as Slurm writes it."""
 
     @property
     def word(self) -> str:
@@ -96,15 +102,15 @@ class Queue:
 
 def in_queue(jobs: Sequence[str]) -> dict[str, InQueue]:
     """Those of the jobs that are in the queue. Raises Silent."""
-    words = ["squeue", "--noheader", f"--jobs={','.join(jobs)}", "--format=%i|%T|%r|%S"]
+    words = ["squeue", "--noheader", f"--jobs={','.join(jobs)}", "--format=%i|%T|%r|%S|%N"]
     code, out, err = asked(words)
     if code != 0 and UNKNOWN_ID in err:
         # Slurm says so of one; of several it leaves out those it does not know.
         return {} if len(jobs) == 1 else {k: v for job in jobs for k, v in in_queue([job]).items()}
     if code != 0:
         raise Silent(err.strip())
-    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
-    return {job: InQueue(state, reason, start) for job, state, reason, start in rows if state not in OVER}
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 4]
+    return {job: InQueue(*told) for job, *told in rows if told[0] not in OVER}
 
 
 def longest_min(partition: str | None) -> int | None:
@@ -149,7 +155,7 @@ def reason(job: str, end: Ended) -> str:
         return f"{told} was cancelled" + (f" {by.replace('by', 'by user', 1)}" if by else "")
     known = {
         "COMPLETED": "ended without this result",
-        "NODE_FAIL": "lost a node",
+        "NODE_FAIL": f"lost {_lost(end.nodes) or 'a node'}",
         "OUT_OF_MEMORY": "ran out of memory",
         "PREEMPTED": "was preempted",
         "UNKNOWN": "is gone, and Slurm has forgotten how",
@@ -163,29 +169,43 @@ def reason(job: str, end: Ended) -> str:
     return f"{told} failed with exit code {end.exit_code} (Slurm: {end.state})"
 
 
+def why_again(job: str, nodes: str) -> str:
+    """Why a job that ran on `nodes` is in the queue again, as the end of a sentence about it."""
+    if lost := _lost(nodes):
+        return f"lost {lost}"
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={job}"]
+    states = asked([*words, "--format=State"])[1].split("\n")
+    known = {"PREEMPTED": "was preempted", "NODE_FAIL": f"lost a node of {nodes}"}
+    return next((known[state] for state in reversed(states) if state in known), "was requeued")
+
+
+def _lost(nodes: str) -> str:
+    """Those of the nodes that Slurm takes for dead, and why, for a user; empty when there is none."""
+    if not nodes:
+        return ""
+    code, out, _ = asked(["sinfo", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N|%T|%E"])
+    rows = [line.split("|", 2) for line in out.splitlines() if line.count("|") > 1] if code == 0 else []
+    dead = {node: why for node, state, why in rows if state.startswith(("down", "fail")) or "*" in state}
+    return ", ".join(f"{node} ({why.lower()})" if why != "none" else node for node, why in dead.items())
+
+
 def _of_accounting(job: str) -> Ended | None:
-    words = [
-        "sacct",
-        "--noheader",
-        "--parsable2",
-        "--allocations",
-        f"--jobs={job}",
-        "--format=State,ExitCode",
-    ]
-    code, out, _ = asked(words)
-    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 1]
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}"]
+    code, out, _ = asked([*words, "--format=State,ExitCode,NodeList"])
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 2]
     if code != 0 or not rows:
         return None
-    found = Ended(rows[-1][0], *_codes(rows[-1][1]))
+    state, codes, nodes = rows[-1]
+    found = Ended(state, *_codes(codes), nodes)
     return found if found.word in OVER else None
 
 
 def _of_controller(job: str) -> Ended | None:
     code, out, _ = asked(["scontrol", "--oneliner", "show", "job", job])
-    found: Mapping[str, str] = dict(re.findall(r"(JobState|ExitCode)=(\S+)", out))
+    found: Mapping[str, str] = dict(re.findall(r"\b(JobState|ExitCode|NodeList)=(\S+)", out))
     if code != 0 or "JobState" not in found:
         return None
-    return Ended(found["JobState"], *_codes(found.get("ExitCode", "")))
+    return Ended(found["JobState"], *_codes(found.get("ExitCode", "")), found.get("NodeList", ""))
 
 
 def _codes(text: str) -> tuple[int | None, int]:
@@ -210,6 +230,8 @@ def asked(words: Sequence[str], text: str | None = None) -> tuple[int, str, str]
         )
     except FileNotFoundError:
         return 127, "", f"{words[0]} is not installed"
-    except (OSError, subprocess.TimeoutExpired) as problem:
+    except subprocess.TimeoutExpired:
+        return 127, "", f"{words[0]} did not answer within {ASK_S:g} s"
+    except OSError as problem:
         return 127, "", str(problem)
     return ran.returncode, ran.stdout, ran.stderr

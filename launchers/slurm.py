@@ -27,15 +27,16 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.search import is_searched, most_measured
 from compiler.sweep import Group, split
 from compiler.sweep import group as grouped
-from launchers import leave
+from launchers import leave, sbatch
 from launchers.display import Display
 from launchers.host import SERVIX_DIR, Host
-from launchers.jobs import Jobs, Refused, Sent, Task, submit
+from launchers.jobs import Jobs, Sent, Task, submit
 from launchers.listening import listening
 from launchers.preflight import not_there
 from launchers.queue import asked, longest_min
 from launchers.refusal import Unfit, warn
 from launchers.results.result import Result
+from launchers.sbatch import Refused
 from launchers.store import Busy, Store, StoreError
 from launchers.turns import Wishes
 
@@ -91,7 +92,8 @@ class Slurm:
             self.warn(groups)
             display = Display(sys.stderr, several=len(groups) > 1)
             how = _Sender(self, store, write_files, wishes)
-            jobs = Jobs(store, wishes, display, how, self.asked.array_parallelism, self.together)
+            most, silence_s = self.asked.array_parallelism, 60 * self.asked.silence_min
+            jobs = Jobs(store, wishes, display, how, most, self.together, silence_s)
             parts = [part for chain in self.tasks(groups) for task in chain for part in task.groups]
             try:
                 with display:
@@ -186,11 +188,10 @@ class Slurm:
         found = []
         for words, deployments in shapes.items():
             script = "".join(["#!/bin/sh\n", *(f"#SBATCH --{word}\n" for word in words), "true\n"])
-            code, _, said = asked(["sbatch", "--test-only"], script)
-            if code != 0:
-                lines = [line.removeprefix("sbatch: error: ") for line in said.splitlines()]
+            said = sbatch.refusal(script)
+            if said is not None:
                 what = f"{nodes_of(deployments)[0]} nodes with {deployments[0].gpus_per_node} GPUs each"
-                reason = f"sbatch refuses a job of {what}: {'; '.join(filter(None, lines))}"
+                reason = f"sbatch refuses a job of {what}: {said}"
                 found.append(error("slurm", "hydra.launcher", self.asked.partition, reason))
         return found
 
@@ -215,7 +216,7 @@ class _Sender:
             self.write_files(deployment)
         folder = write_job(self.slurm, task, _points(task, self.wishes), self.store)
         script = (folder / names(task.number)[0]).read_text(encoding="utf-8")
-        job = _submitted(folder / "jobs", script, self.after)
+        job = sbatch.submitted(folder / "jobs", script, self.after)
         if self.chained:
             self.after = job
         own = folder.relative_to(self.store.root) if len(deployments) > 1 else None
@@ -300,28 +301,6 @@ def _missing() -> list[Problem]:
 
 def _place(folder: Path) -> Place:
     return Place(str(folder.resolve()), str(SERVIX_DIR), sys.executable, str(Path.cwd()))
-
-
-def _submitted(folder: Path, script: str, after: str | None) -> str:
-    """The id of a new job that runs `script`. Raises Refused."""
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.slurm.slurm import SlurmExecutor
-
-    class Script(SlurmExecutor):
-        """Submits our own text: what can be read in the store is what runs."""
-
-        def _make_submission_file_text(self, command: str, uid: str) -> str:  # noqa: ARG002
-            return script
-
-        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            waits = [] if after is None else [f"--dependency=afterany:{after}"]
-            return ["sbatch", *waits, str(submission_file_path)]
-
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return str(Script(folder)._submit_command("").job_id)
-    except (FailedJobError, FailedSubmissionError) as problem:
-        raise Refused(str(problem).removeprefix("sbatch: error: ").strip()) from problem
 
 
 def _cancel(jobs: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from launchers import guard
@@ -40,7 +40,7 @@ class Left(Trouble):
 class Child:
     command: Command
     process: asyncio.subprocess.Process
-    gone: asyncio.Task[int]
+    gone: asyncio.Task[int] = field(init=False)
 
     @property
     def pid(self) -> int:
@@ -144,6 +144,15 @@ class Supervisor:
         self._guardian.end()
 
     async def _spawn(self, command: Command, gone: Callable[[Child, int], None]) -> Child:
+        child = Child(command, await self._launch(command))
+        child.gone = asyncio.create_task(self._ended(child))
+        child.gone.add_done_callback(lambda task: None if task.cancelled() else gone(child, task.result()))
+        self._children[command.name] = child
+        self._tell("process_start", process=command.name, pid=child.pid)
+        return child
+
+    async def _launch(self, command: Command) -> asyncio.subprocess.Process:
+        """A new process. Raises Died where there can be none."""
         argv = words(command)
         environment = {**command.env, guard.MARKER: f"{self.session}.{command.name}"}
         command.log.parent.mkdir(parents=True, exist_ok=True)
@@ -161,22 +170,22 @@ class Supervisor:
             except OSError as problem:
                 how = f"{command.name} cannot be started: {problem.strerror}: {problem.filename}"
                 raise Died(command.name, None, command.log, how) from problem
-        child = Child(command, process, asyncio.create_task(self._ended(process)))
-        child.gone.add_done_callback(lambda task: None if task.cancelled() else gone(child, task.result()))
-        self._children[command.name] = child
-        self._remember(child.pid)
-        self._tell("process_start", process=command.name, pid=child.pid)
-        return child
+        self._remember(process.pid)
+        return process
 
-    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+    async def _ended(self, child: Child) -> int:
         """The exit code once it is there, negative for a signal."""
-        return await process.wait()
+        return await child.process.wait()
 
     def _server_gone(self, child: Child, code: int) -> None:
         # First the watch, then the news: a listener that fails must not hide a death.
         if self._stopping is None and self._death is not None and not self._death.done():
-            self._death.set_result(Died(child.command.name, code, child.command.log))
+            self._death.set_result(Died(child.command.name, code, child.command.log, self._how(child, code)))
         self._client_gone(child, code)
+
+    def _how(self, child: Child, code: int) -> str:  # noqa: ARG002
+        """How a server ended, where its exit code does not say it."""
+        return ""
 
     def _client_gone(self, child: Child, code: int) -> None:
         self._tell("process_exit", process=child.command.name, pid=child.pid, code=code)

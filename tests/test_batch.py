@@ -133,6 +133,7 @@ WRONG = [
     ({"timeout_min": True}, "whole number of minutes"),
     ({"timeout_factor": 0.5}, "at least 1"),
     ({"timeout_spare_min": -1}, "at least 0"),
+    ({"silence_min": -1}, "at least 0"),
     ({"array_parallelism": 0}, "no job could ever be submitted"),
 ]
 
@@ -163,11 +164,11 @@ def test_a_step_is_on_its_node_with_its_gpus() -> None:
         *words
     }
     # After srun's own words: what Slurm sets would win over what is exported.
-    assert words[words.index("env") + 2] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert words[words.index("env") + 3] == "CUDA_VISIBLE_DEVICES=2,3"
     assert words.index("--mem=0") < words.index("env") < words.index("python")
     frontend = step(deployment, "frontend")
     assert "--gpus-per-node=0" in frontend
-    assert frontend[frontend.index("env") + 2] == "CUDA_VISIBLE_DEVICES="
+    assert frontend[frontend.index("env") + 3] == "CUDA_VISIBLE_DEVICES="
 
 
 def test_a_step_in_a_container() -> None:

@@ -90,6 +90,7 @@ class SlurmConf:
     mem_gb: int | None = None
     cpus_per_task: int | None = None
     array_parallelism: int = 256
+    silence_min: float = 60
 
 
 @dataclass
