@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from compiler import digest, secret
 from compiler.check import check
@@ -11,8 +11,9 @@ from compiler.compose import Composed, Composer
 from compiler.errors import Problem
 from compiler.estimate import estimate, over_budget
 from compiler.facts import with_facts
+from compiler.keys import KUBERNETES
 from compiler.lower import Lowered, lower
-from compiler.model import Config
+from compiler.model import Config, Kubernetes
 from compiler.normalise import normalise
 from compiler.origin import with_origins
 from compiler.place import place
@@ -127,8 +128,16 @@ def _point(
     return point, deployment
 
 
+_OF_PODS = tuple(field.name for field in fields(Kubernetes) if field.name not in KUBERNETES)
+
+
 def _identity(config: Config) -> dict[str, object]:
-    return {"model": config.model.id, "revision": config.model.revision}
+    cluster = config.system.kubernetes
+    found: dict[str, object] = {"model": config.model.id, "revision": config.model.revision}
+    if cluster is not None:
+        # Networks, memory and devices of a pod are in no process of the plan.
+        found["pods"] = {name: getattr(cluster, name) for name in _OF_PODS}
+    return found
 
 
 def _name(config: Config) -> str:

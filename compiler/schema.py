@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +17,7 @@ from compiler.errors import NOTHING, Problem, did_you_mean, error, shown
 from compiler.model import Config
 from compiler.renamed import PACKAGE_HINT, RENAMED
 
+Kind = TypeVar("Kind")
 _BRANCH = re.compile(r"\[key\]\Z|constrained-\w+\Z|(function-\w+|literal|list|dict)\[.*\]\Z", re.DOTALL)
 """Parts of pydantic's places that are no keys: the key itself, and the branches of a union."""
 
@@ -33,6 +34,18 @@ def parse(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
         return adapter().validate_python(dict(data)), []
     except ValidationError as exception:
         return None, _once([_problem(detail) for detail in exception.errors(include_url=False)])
+
+
+def section(kind: type[Kind], data: Mapping[str, Any]) -> Kind:
+    """A part of a configuration that was parsed before, in its types. Raises ValueError for one that cannot be."""
+    structure: Any = kind
+    made: Kind = _section(structure).validate_python(dict(data))
+    return made
+
+
+@cache
+def _section(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:
