@@ -22,7 +22,16 @@ MAIN_PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ["concepts", "configuration", "extending", "kubernetes", "results", "slurm", "sweeps", "development"]
+        for name in [
+            "concepts",
+            "configuration",
+            "extending",
+            "kubernetes",
+            "results",
+            "slurm",
+            "sweeps",
+            "development",
+        ]
     ),
 )
 PAGES = tuple(

@@ -27,7 +27,7 @@ def graph(
     deployment: Deployment, components: Sequence[Component], settings: Settings, names: Names
 ) -> dict[str, Any]:
     """The object. Its namespace is left to the caller."""
-    version = settings.own.api_version
+    version, hints = settings.own.api_version, _hints(deployment, components)
     shape = _components if version == "v1beta1" else _services
     # A simulated engine is of no framework.
     known = deployment.backend in FRAMEWORKS and deployment.engine == "real"
@@ -37,9 +37,11 @@ def graph(
         "metadata": {
             "name": name_of(deployment),
             "labels": labels_of(deployment),
-            "annotations": {DIGEST: deployment.digest, **_hints(deployment, components)},
+            "annotations": {DIGEST: deployment.digest, **hints},
         },
         "spec": {
+            # Releases differ in which of the two they read.
+            **({"annotations": hints} if hints else {}),
             **({"backendFramework": deployment.backend} if known else {}),
             **shape(deployment, components, settings, names),
         },
