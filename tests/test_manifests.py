@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from compiler import late
 from compiler.digest import short
 from compiler.manifests import benchmark, files, manifests, work_of, yaml_text
-from compiler.manifests.bound import Names
+from compiler.manifests.bound import OWN_ADDRESS, POD_IP, Names
 from compiler.manifests.merged import merged
 from compiler.manifests.names import name_of
 from compiler.manifests.operator import quantity
@@ -145,13 +145,13 @@ def expanded(text: str, env: dict[str, str]) -> str:
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet=st.sampled_from("$()Aa{}nodeIP_:0"), max_size=14), st.booleans())
 def test_any_text_reaches_a_process_unchanged(text: str, is_last: bool) -> None:
-    names = Names({"node:0": "$(POD_IP)"})
+    names = Names({"node:0": OWN_ADDRESS})
     try:
         word = late.literal(text) + ("" if is_last else "/{node:0}")
         assert late.words_of(word) == ([] if is_last else ["node:0"])
     except AssertionError:
         return
-    bound = expanded(names.bind(word), {"POD_IP": "10.0.0.1", "A": "wrong", "a": "wrong"})
+    bound = expanded(names.bind(word), {POD_IP: "10.0.0.1", "A": "wrong", "a": "wrong"})
     assert bound == text + ("" if is_last else "/10.0.0.1")
 
 
@@ -185,6 +185,22 @@ def test_pods_ask_for_their_workers_gpus_and_no_more() -> None:
         "decode": (6, {"limits": {"nvidia.com/gpu": "4"}, "requests": {"nvidia.com/gpu": "4"}}),
         "prefill": (2, {"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "2"}}),
     }
+
+
+@CASES
+def test_variables_refer_to_earlier_ones_only(name: str) -> None:
+    """The operator sorts them by name: ours are sorted as well, so that nothing changes its place."""
+    for each in everything(name):
+        for template in structure.templates(each) if each["kind"] == "DynamoGraphDeployment" else ():
+            for container in template["spec"]["containers"]:
+                names = [entry["name"] for entry in container["env"]]
+                assert names == sorted(names)
+                used = [
+                    (entry["name"], other)
+                    for entry in container["env"]
+                    for other in re.findall(r"(?<!\$)\$\((\w+)\)", entry.get("value", ""))
+                ]
+                assert all(other in names and other < one for one, other in used)
 
 
 def test_no_value_of_a_secret_is_written() -> None:

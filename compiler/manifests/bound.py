@@ -18,7 +18,8 @@ from compiler.plan import Deployment
 
 RUN_DIR = "/servix/run"
 """`{results_dir}` in pods of a deployment: a volume that goes with the pod."""
-POD_IP = "POD_IP"
+POD_IP = "AA_POD_IP"
+"""Variable with a pod's own address. The operator sorts variables by name, and only earlier ones can be referred to."""
 OWN_ADDRESS = f"$({POD_IP})"
 OF_THE_HEAD = ("ETCD_ENDPOINTS", "NATS_SERVER")
 """Variables that name the frontend's node by its index, also in a process on that node."""

@@ -90,7 +90,7 @@ def token(settings: Settings) -> list[dict[str, Any]]:
 
 
 def own_address() -> dict[str, Any]:
-    """The variable that `$(POD_IP)` means; it has to stand before those that use it."""
+    """The variable with the pod's own address."""
     return {"name": POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
 
 
@@ -160,7 +160,7 @@ def _environment(
         value = mine.bind(text)
         source = own_address()["valueFrom"] if value == OWN_ADDRESS else None
         found.append({"name": name, "valueFrom": source} if source else {"name": name, "value": value})
-    return [own_address(), *found, *token(settings)]
+    return sorted([own_address(), *found, *token(settings)], key=lambda entry: str(entry["name"]))
 
 
 def _ports(process: Process) -> Iterator[dict[str, Any]]:
