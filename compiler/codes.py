@@ -379,6 +379,12 @@ PAGES: tuple[Page, ...] = (
         ("launch.single_allocation=true",),
     ),
     Page(
+        "kubernetes",
+        "what a cluster is asked for is what its API and Dynamo's operator take",
+        "name images, volumes and accounts in system.kubernetes; leave what the plan decides to the plan",
+        ("system=kubernetes",),
+    ),
+    Page(
         "time-limit",
         "what may be waited for ends before the job does",
         "lower the timeout, or raise the job's limit (hydra.launcher.timeout_min)",

@@ -18,6 +18,13 @@ About = Literal["invocation", "choice", "goal", "judging", "realising"]
 `realising`: how a point is made true: times, places and names that no number depends on.
 """
 
+KUBERNETES = (
+    *("mode", "api_version", "gpu_resource", "bench", "results", "model_cache_claim", "hf_token_from"),
+    *("image_pull_secrets", "image_pull_policy", "service_account", "priority_class"),
+    *("node_selector", "tolerations", "annotations", "labels"),
+)
+"""Below `system.kubernetes`: how pods come about. What is not here changes what runs in them."""
+
 ABOUT: Mapping[str, About] = {
     "action": "invocation",
     "format": "invocation",
@@ -51,6 +58,9 @@ ABOUT: Mapping[str, About] = {
     "accuracy.name": "realising",
     "system.name": "realising",
     "system.hf_home": "realising",
+    "system.context": "realising",
+    "system.namespace": "realising",
+    **{f"system.kubernetes.{key}": "realising" for key in KUBERNETES},
 }
 """Key, with all that is below it -> what it is about. Of keys in each other, the longer one counts."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from compiler import digest, secret
 from compiler.check import check
@@ -11,8 +11,9 @@ from compiler.compose import Composed, Composer
 from compiler.errors import Problem
 from compiler.estimate import estimate, over_budget
 from compiler.facts import with_facts
+from compiler.keys import KUBERNETES
 from compiler.lower import Lowered, lower
-from compiler.model import Config
+from compiler.model import Config, Kubernetes
 from compiler.normalise import normalise
 from compiler.once import once
 from compiler.origin import with_origins
@@ -119,7 +120,9 @@ def _point(
         known = secret.masked_data(provenance)
         return Point(secret.masked(name), overrides, None, None, None, known, problems, "invalid"), None
     name = _name(config)
-    deployment = _digested(lowered.deployment, config.model.id, config.model.revision)
+    deployment = _digested(
+        lowered.deployment, config.model.id, config.model.revision, config.system.kubernetes
+    )
     identity = digest.point_digest(deployment.digest, lowered.workload)
     point = Point(
         name, composed.overrides, identity, deployment.digest, lowered.workload, provenance, problems
@@ -127,9 +130,17 @@ def _point(
     return point, deployment
 
 
+_OF_PODS = tuple(field.name for field in fields(Kubernetes) if field.name not in KUBERNETES)
+
+
 @once
-def _digested(deployment: Deployment, model: str, revision: str | None) -> Deployment:
-    identity = {"model": model, "revision": revision}
+def _digested(
+    deployment: Deployment, model: str, revision: str | None, cluster: Kubernetes | None
+) -> Deployment:
+    identity: dict[str, object] = {"model": model, "revision": revision}
+    if cluster is not None:
+        # Networks, memory and devices of a pod are in no process of the plan.
+        identity["pods"] = {name: getattr(cluster, name) for name in _OF_PODS}
     return replace(deployment, digest=digest.deployment_digest(deployment, identity))
 
 

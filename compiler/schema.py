@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +18,7 @@ from compiler.model import Config
 from compiler.once import Answers
 from compiler.renamed import PACKAGE_HINT, RENAMED
 
+Kind = TypeVar("Kind")
 _BRANCH = re.compile(r"\[key\]\Z|constrained-\w+\Z|(function-\w+|literal|list|dict)\[.*\]\Z", re.DOTALL)
 """Parts of pydantic's places that are no keys: the key itself, and the branches of a union."""
 
@@ -48,6 +49,18 @@ def parse(data: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
 
 _READ: Answers[Any] = Answers()
 """Sections of a configuration that could be read, by their data."""
+
+
+def section(kind: type[Kind], data: Mapping[str, Any]) -> Kind:
+    """A part of a configuration that was parsed before, in its types. Raises ValueError for one that cannot be."""
+    structure: Any = kind
+    made: Kind = _section(structure).validate_python(dict(data))
+    return made
+
+
+@cache
+def _section(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

@@ -177,6 +177,10 @@ def _show_plan(composer: Composer, plan: Plan, asked: Asked) -> int:
         from launchers import slurm
 
         slurm.write_scripts(runnable, Store(asked.output_dir), _slurm(runnable, composer))
+    if code == OK and _kind(runnable) == "kubernetes":
+        from launchers import manifests
+
+        manifests.write(runnable, Store(asked.output_dir))
     return code
 
 

@@ -22,7 +22,16 @@ MAIN_PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ["concepts", "configuration", "extending", "results", "slurm", "sweeps", "development"]
+        for name in [
+            "concepts",
+            "configuration",
+            "extending",
+            "kubernetes",
+            "results",
+            "slurm",
+            "sweeps",
+            "development",
+        ]
     ),
 )
 PAGES = tuple(
@@ -174,11 +183,14 @@ def test_every_default_is_the_real_one() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("system", ["local", "slurm"])
+@pytest.mark.parametrize("system", ["local", "slurm", "kubernetes"])
 def test_every_default_of_a_system_is_the_real_one(system: str) -> None:
-    (table,) = [table for table in tables(text_of("docs/configuration.md")) if system in table.headings]
+    found = [table for table in tables(text_of("docs/configuration.md")) if system in table.headings]
+    assert found
     wrong = []
-    for key_cell, shown in zip(table.column("key"), table.column(system), strict=True):
+    for key_cell, shown in [
+        pair for table in found for pair in zip(table.column("key"), table.column(system), strict=True)
+    ]:
         (key,) = code(key_cell)
         if code(shown) and yaml.safe_load(code(shown)[0]) != value_at(key, f"system={system}"):
             wrong.append(key)

@@ -38,6 +38,11 @@ ALSO = {
     "origin": {"compose"},  # the files that were composed
     "json_schema": {"schema"},
     "batch": {"emit"},  # its templates
+    "manifests": {
+        "manifests",
+        "digest",
+        "schema",
+    },  # short digests, and the cluster's part of a configuration
 }
 """Pass -> what else it imports: the types another pass gives, and what a rule must share with it."""
 EVERYTHING = {"pipeline"}

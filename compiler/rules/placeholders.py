@@ -19,13 +19,13 @@ def placeholders(config: Config, placement: Placement) -> Iterable[Problem]:
         value = getattr(config.model, key)
         if value and not (key == "tokenizer" and value == config.model.source):
             yield from _template(f"model.{key}", value, {}, MODEL_WORDS)
-    for key, text, fields in _settings(config):
+    for key, text, fields in settings_with_nodes(config):
         wrong = list(_template(key, text, fields, SETTING_WORDS))
         yield from wrong or _node_words(config, key, text)
     yield from _data_words(config, placement)
 
 
-def _settings(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
+def settings_with_nodes(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
     """Key, text and own words of every templated setting that may name nodes."""
     host, command = {"host": "x"}, config.between_phases.command
     for place, env in {"system.env": config.system.env, "dynamo.env": config.dynamo.env}.items():

@@ -52,6 +52,10 @@ class Slurm(Launcher):
     """A Slurm cluster, through submitit."""
 
 
+class Kubernetes(Launcher):
+    """A Kubernetes cluster."""
+
+
 class Sweeper(BasicSweeper):
     """Hydra's grid syntax, all points in one batch, and no folder of Hydra's own."""
 
@@ -94,6 +98,13 @@ class SlurmConf:
 
 
 @dataclass
+class KubernetesConf:
+    """Settings of the Kubernetes launcher; what describes a cluster is in `system.kubernetes`."""
+
+    _target_: str = "hydra_plugins.servix.Kubernetes"
+
+
+@dataclass
 class SweeperConf:
     """Settings of the sweeper: those of Hydra's own."""
 
@@ -105,4 +116,5 @@ class SweeperConf:
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="local", node=LocalConf, provider="servix")
 STORE.store(group="hydra/launcher", name="slurm", node=SlurmConf, provider="servix")
+STORE.store(group="hydra/launcher", name="kubernetes", node=KubernetesConf, provider="servix")
 STORE.store(group="hydra/sweeper", name="servix", node=SweeperConf, provider="servix")

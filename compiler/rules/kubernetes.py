@@ -1,0 +1,194 @@
+"""Rules on what only a Kubernetes cluster asks for, so that nothing is applied that its API or the operator refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from compiler import late
+from compiler.errors import NOTHING, Problem, error, warning
+from compiler.image import REFERENCE
+from compiler.model import Config, Kubernetes
+from compiler.placement import Placement
+from compiler.rules import placeholders
+
+CODE, OWN = "kubernetes", "system.kubernetes"
+OPERATOR_PORT = 8000
+"""Of the Service that Dynamo's operator makes for a frontend."""
+MOST_COMPONENTS = 25
+"""In one DynamoGraphDeployment."""
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_LABEL_KEY = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+_OF_A_POD: Mapping[str, str] = {
+    "hostNetwork": f"use {OWN}.host_network",
+    "serviceAccountName": f"use {OWN}.service_account",
+    "priorityClassName": f"use {OWN}.priority_class",
+    "nodeSelector": f"use {OWN}.node_selector",
+    "tolerations": f"use {OWN}.tolerations",
+    "imagePullSecrets": f"use {OWN}.image_pull_secrets",
+    "terminationGracePeriodSeconds": "use launch.stop_timeout_s",
+    "restartPolicy": "leave it out",
+}
+"""Fields that are not left to `pod` -> what to do instead."""
+_OF_A_CONTAINER: Mapping[str, str] = {
+    "name": "leave it out: the operator asks for 'main'",
+    "command": "use the role's args or extra_args",
+    "args": "use the role's args or extra_args",
+    "image": "use system.image",
+    "imagePullPolicy": f"use {OWN}.image_pull_policy",
+    "workingDir": "leave it out",
+    "ports": "use backend.ports",
+}
+
+
+def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Everything about a system of that kind."""
+    if config.system.kind != "kubernetes":
+        return
+    own = config.system.kubernetes
+    if own is None:
+        reason = "a system of kind kubernetes says how its pods come about"
+        yield error(CODE, OWN, None, reason, "start your file from config/system/kubernetes.yaml")
+        return
+    yield from _images(config, own)
+    yield from _volumes(config, own)
+    yield from _addresses(config)
+    yield from _mode(config, own, placement)
+    yield from _names(config, own, placement)
+    yield from _site(own)
+
+
+def _images(config: Config, own: Kubernetes) -> Iterator[Problem]:
+    what = {"system.image": config.system.image, f"{OWN}.bench.image": own.bench.image}
+    missing = {
+        "system.image": "pods have no installation of their own",
+        f"{OWN}.bench.image": "the pod that measures needs an image with servix and the load generator",
+    }
+    for key, value in what.items():
+        if value is None:
+            yield error(CODE, key, None, missing[key], "name an image, best with its digest")
+        elif value.startswith("/") or "#" in value:
+            yield error(CODE, key, value, "is no image that a cluster can pull", "e.g. registry/name:tag")
+        elif key != "system.image" and REFERENCE.match(value.removeprefix("docker://")) is None:
+            yield error(CODE, key, value, "is not an image reference", "e.g. registry/name:tag@sha256:...")
+
+
+def _volumes(config: Config, own: Kubernetes) -> Iterator[Problem]:
+    results, key = own.results, f"{OWN}.results"
+    if results.claim is None and results.size_gb is None:
+        reason = "what the load generator writes needs a volume that outlives its pod"
+        hint = f"name a PersistentVolumeClaim, or set {key}.size_gb to have one made"
+        yield error(CODE, f"{key}.claim", None, reason, hint)
+    if results.storage_class is not None and results.size_gb is None:
+        reason = "is used for a claim that servix makes, and it makes none"
+        yield warning("no-effect", f"{key}.storage_class", results.storage_class, reason, "set size_gb")
+    if own.model_cache_claim is not None and config.system.hf_home is None:
+        reason = "is mounted at system.hf_home, which is null"
+        yield error(
+            CODE, f"{OWN}.model_cache_claim", own.model_cache_claim, reason, "e.g. system.hf_home=/models"
+        )
+
+
+def _addresses(config: Config) -> Iterator[Problem]:
+    """A pod has no address before it runs, and shares no files with others."""
+    dynamo = config.dynamo
+    if dynamo.discovery == "file":
+        hint = "use kubernetes or etcd"
+        yield error(
+            CODE, "dynamo.discovery", "file", "pods share no folder in which to find each other", hint
+        )
+    if config.arguments.get("server_metrics") == "auto":
+        reason = "pods of workers have no address that is known before they run"
+        hint = "leave it null"
+        yield error(CODE, f"{config.bench.name}.server_metrics", "auto", reason, hint)
+    for key, text, _ in placeholders.settings_with_nodes(config):
+        for number in late.NODE_WORD.findall(text):
+            reason = f"pods are on no node that is known before, so {{node:{number}}} has no meaning"
+            yield error(CODE, key, text, reason, "use {frontend_node}, or {host} where it is allowed")
+    for name, role in config.roles.items():
+        if role.gpu_ids is not None:
+            reason = "a cluster chooses the GPUs of a pod itself"
+            yield warning("no-effect", f"{name}.gpu_ids", role.gpu_ids, reason, "leave it out")
+
+
+def _mode(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Problem]:
+    spanning = sorted({worker.role for worker in placement.workers if len(worker.parts) > 1})
+    if own.mode == "plain":
+        for role in spanning:
+            reason = f"a {role} worker spans nodes, and only the operator can join its pods"
+            yield error(CODE, f"{OWN}.mode", "plain", reason, "use mode=operator, or smaller workers")
+        if config.dynamo.discovery == "kubernetes" and own.service_account is None:
+            reason = "pods without the operator find each other by an account that may ask the cluster"
+            hint = f"use dynamo.discovery=etcd, or name {OWN}.service_account"
+            yield error(CODE, "dynamo.discovery", "kubernetes", reason, hint)
+        return
+    if config.dynamo.port != OPERATOR_PORT:
+        reason = f"the operator's Service of the frontend is at port {OPERATOR_PORT}"
+        yield error(CODE, "dynamo.port", config.dynamo.port, reason, "leave it, or use mode=plain")
+    number = 1 + sum(role.workers_per_node if own.host_network else 1 for role in config.roles.values())
+    if number > MOST_COMPONENTS:
+        reason = (
+            f"workers on one host have ports of their own, which makes {number} components, "
+            f"and a DynamoGraphDeployment has at most {MOST_COMPONENTS}"
+        )
+        yield error(CODE, f"{OWN}.host_network", True, reason, "use fewer workers_per_node")
+
+
+def _names(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Problem]:
+    """Names of things in the cluster, of which its API would not even look for the wrong ones."""
+    named = {
+        "results.claim": own.results.claim,
+        "results.storage_class": own.results.storage_class,
+        "model_cache_claim": own.model_cache_claim,
+        "hf_token_from.name": own.hf_token_from.name,
+        "service_account": own.service_account,
+        "priority_class": own.priority_class,
+        **{f"image_pull_secrets.{i}": name for i, name in enumerate(own.image_pull_secrets)},
+    }
+    for key, value in named.items():
+        if value is not None and not _NAME.match(value):
+            yield error(CODE, f"{OWN}.{key}", value, "is no name in a cluster: lower case, digits, - and .")
+    space = config.system.namespace
+    if space is not None and not _NAMESPACE.match(space):
+        yield error(
+            CODE, "system.namespace", space, "is no namespace: at most 63 of lower case, digits and -"
+        )
+    for place, given in (("labels", own.labels), ("node_selector", own.node_selector)):
+        for name, value in given.items():
+            if not _LABEL_KEY.match(name) or not _LABEL.match(value):
+                yield error(CODE, f"{OWN}.{place}.{name}", value, "is no label of a cluster")
+    for name, value in own.annotations.items():
+        if not _LABEL_KEY.match(name):
+            yield error(CODE, f"{OWN}.annotations.{name}", value, "is no key of an annotation")
+    for key in [key for key in own.labels if key.startswith(("servix.dev/", "app.kubernetes.io/managed-by"))]:
+        yield error(CODE, f"{OWN}.labels.{key}", own.labels[key], "is a label that servix sets itself")
+    for node in [name for name in placement.node_names if name is not None and not _NAME.match(name)]:
+        yield error(CODE, "nodes", node, "is no name of a node in a cluster: lower case, digits, - and .")
+
+
+def _site(own: Kubernetes) -> Iterator[Problem]:
+    """Further fields that would contradict the plan."""
+    for place, given, planned in (
+        ("pod", own.pod, _OF_A_POD),
+        ("container", own.container, _OF_A_CONTAINER),
+    ):
+        for name in [name for name in given if name in planned]:
+            reason = "is set by the plan or has a key of its own"
+            yield error(CODE, f"{OWN}.{place}.{name}", given[name], reason, planned[name])
+    for kind in ("limits", "requests"):
+        resources: Any = own.container.get("resources")
+        quantities: Any = resources.get(kind) if isinstance(resources, Mapping) else None
+        if isinstance(quantities, Mapping) and own.gpu_resource in quantities:
+            key = f"{OWN}.container.resources.{kind}"
+            reason = f"{own.gpu_resource} of a pod is what its worker needs"
+            yield error(CODE, key, NOTHING, reason, "leave it out: the sizes of the role say it")
+    containers = own.pod.get("containers")
+    for item in containers if isinstance(containers, list) else []:
+        if isinstance(item, Mapping) and item.get("name") == "main":
+            reason = "'main' is the container of the plan"
+            yield error(CODE, f"{OWN}.pod.containers", NOTHING, reason, f"use {OWN}.container")
