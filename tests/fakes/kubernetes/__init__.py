@@ -1,0 +1,5 @@
+"""A Kubernetes cluster on loopback, for tests: see `cluster`."""
+
+from .cluster import NAMESPACE, Cluster
+
+__all__ = ["NAMESPACE", "Cluster"]
