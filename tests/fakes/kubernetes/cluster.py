@@ -26,6 +26,7 @@ from .refusals import Refusal
 from .scheduler import GPU, schedule
 from .server import ApiServer, Asked
 from .store import Object, Store
+from .tls import context
 from .workloads import Workloads
 
 TOKEN = "first-token"
@@ -41,8 +42,12 @@ class Cluster:
         gpus: dict[str, int] | None = None,
         namespace: str = NAMESPACE,
         crd_versions: tuple[str, ...] = ("v1beta1", "v1alpha1"),
+        tls: bool = False,
     ) -> None:
-        """`gpus`: node -> its number of GPUs. Without versions of its CRD, Dynamo's operator is not installed."""
+        """`gpus`: node -> its number of GPUs. Without versions of its CRD, Dynamo's operator is not installed.
+
+        kubectl sends no token without `tls`; lightkube does.
+        """
         self.root, self.namespace = root, namespace
         root.mkdir(parents=True, exist_ok=True)
         self.store = Store()
@@ -52,7 +57,8 @@ class Cluster:
         self.kubelet = Kubelet(self.objects, root)
         self.trouble: list[BaseException] = []
         self._fill(gpus or {"node-0": 8, "node-1": 8}, crd_versions)
-        self.server = ApiServer(self.objects, self.access, self._log)
+        secure, self.certificate = context(root) if tls else (None, None)
+        self.server = ApiServer(self.objects, self.access, self._log, secure)
         self.kubeconfig = root / "kubeconfig"
         self.write_kubeconfig()
         self._ending = threading.Event()
@@ -67,8 +73,9 @@ class Cluster:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self.trouble and kind is None:
-            raise self.trouble[0]
+        trouble = [*self.trouble, *self.server.trouble]
+        if trouble and kind is None:
+            raise trouble[0]
 
     def close(self) -> None:
         self._ending.set()
@@ -189,7 +196,7 @@ class Cluster:
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": next(iter(contexts)),
-            "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{self.server.port}"}}],
+            "clusters": [{"name": "fake", "cluster": self._address()}],
             "users": [{"name": "tester", "user": {"token": token}}],
             "contexts": [
                 {
@@ -201,6 +208,14 @@ class Cluster:
         }
         self.kubeconfig.write_text(json.dumps(body))
         self.kubeconfig.chmod(0o600)
+
+    def _address(self) -> dict[str, str]:
+        if self.certificate is None:
+            return {"server": f"http://127.0.0.1:{self.server.port}"}
+        return {
+            "server": f"https://127.0.0.1:{self.server.port}",
+            "certificate-authority": str(self.certificate),
+        }
 
     def set_crd_versions(self, *versions: str) -> None:
         """The versions of DynamoGraphDeployment that are served; none takes the CRD away."""

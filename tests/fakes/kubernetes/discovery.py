@@ -9,6 +9,13 @@ from .refusals import NoSuchPath
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64"}
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+SHORT = {
+    kinds.DGD: ["dgd"],
+    kinds.NAMESPACE: ["ns"],
+    kinds.POD: ["po"],
+    kinds.SERVICE: ["svc"],
+    kinds.CLAIM: ["pvc"],
+}
 
 
 def discovered(path: str, served: Callable[[Kind], tuple[str, ...]]) -> Any:
@@ -43,6 +50,6 @@ def _groups(served: Callable[[Kind], tuple[str, ...]]) -> Iterator[dict[str, Any
 
 def _resources(kind: Kind) -> Iterator[dict[str, Any]]:
     own = {"singularName": kind.name.lower(), "namespaced": kind.namespaced, "kind": kind.name}
-    yield {"name": kind.plural, **own, "verbs": VERBS}
+    yield {"name": kind.plural, **own, "verbs": VERBS, "shortNames": SHORT.get(kind, [])}
     if kind.status:
         yield {"name": f"{kind.plural}/status", **own, "verbs": ["get", "patch", "update"]}

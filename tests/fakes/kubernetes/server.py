@@ -6,6 +6,7 @@ Threads, not an event loop: a watch is a loop that waits, and all sockets can be
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -72,8 +73,12 @@ class Faults:
 
 
 class ApiServer:
-    def __init__(self, objects: Objects, access: Access, logs: "LogOf") -> None:
+    def __init__(
+        self, objects: Objects, access: Access, logs: "LogOf", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.objects, self.access, self.logs, self.faults = objects, access, logs, Faults()
+        self.tls = tls
+        self.trouble: list[Exception] = []  # faults of this server itself
         self.asked: list[Asked] = []
         self.cuts = 0  # how often watches were cut; each looks whether it grew
         self.expiries = 0
@@ -83,6 +88,7 @@ class ApiServer:
 
     def open(self) -> None:
         self._http = _Http(("127.0.0.1", self.port), _handler(self))
+        self._http.tls = self.tls
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -140,14 +146,20 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
+    tls: ssl.SSLContext | None = None
 
     def __init__(self, *args: Any) -> None:
         self.sockets: set[socket.socket] = set()
         super().__init__(*args)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        if self.tls is not None:
+            try:
+                request = self.tls.wrap_socket(request, server_side=True)
+            except OSError:
+                return
         self.sockets.add(request)
-        super().process_request(request, client_address)
+        super().process_request_thread(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self.sockets.discard(request)
@@ -185,6 +197,11 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 self.say(refusal.code, refusal.status())
             except NoSuchPath:
                 self.text(404, b"404 page not found\n")
+            except OSError:
+                raise
+            except Exception as error:
+                server.trouble.append(error)
+                self.say(500, Refusal(500, f"{type(error).__name__}: {error}").status())
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
@@ -198,7 +215,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 raise
             server.asked.append(asked)
             if asked.name == "selfsubjectaccessreviews" and asked.kind is None:
-                self.say(201, server.access.review(json.loads(body)))
+                content = self.headers.get("Content-Type", "")
+                self.say(201, server.access.review(_decoded(body, content)))
                 return
             if asked.kind is None:
                 found = discovered(asked.path, server.served)
@@ -343,6 +361,10 @@ def _write(server: ApiServer, asked: Asked, body: bytes, content: str) -> tuple[
 def _decoded(body: bytes, content: str) -> Any:
     if not body:
         return {}
+    if "protobuf" in content or "cbor" in content:
+        raise Refusal(
+            415, "the body of the request was in an unknown format - accepted media types include: json, yaml"
+        )
     try:
         return json.loads(body)
     except ValueError as error:
@@ -377,8 +399,10 @@ def _delete(server: ApiServer, asked: Asked, name: str, options: dict[str, Any])
 def _events(server: ApiServer, asked: Asked) -> Iterator[Any]:
     """What a watch says; None now and then, when there is nothing to say. Ends after `timeoutSeconds`."""
     store, wanted, kind = server.objects.store, selection(asked.query), asked.kind
+
     def name_too(obj):
         return not asked.name or obj["metadata"]["name"] == asked.name
+
     cuts, expiries, begun = server.cuts, server.expiries, time.monotonic()
     limit_s = float(asked.query.get("timeoutSeconds") or 3600)
     given = asked.query.get("resourceVersion") or "0"
