@@ -1,0 +1,459 @@
+"""The kubelet of all nodes: images pulled, containers run, probed, stopped; the status of each pod.
+
+Pods of a Job, and pods by themselves, run their real command (`container`). Those of a DynamoGraphDeployment or a
+Deployment are simulated: ready after a while, with an endpoint where they are a frontend; or, where `real` says so,
+run as well.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import kinds
+from .conditions import condition, event, with_conditions
+from .defaults import address
+from .logs import Log
+from .objects import Objects
+from .operator import GRAPH, NODE_RANK, TYPE
+from .running import Running
+from .scheduler import GPU, gpus
+from .serving import Endpoint
+from .store import Object, now
+from .volumes import Volumes, Waiting, binds, expanded, read_only_volumes
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SERVED = ("DynamoGraphDeployment", "Deployment")
+
+
+@dataclass
+class Settings:
+    """How long things take, and which images cannot be had."""
+
+    pull_s: float = 0.0
+    ready_s: float = 0.05  # of a simulated pod, from its start
+    token_s: float = 0.0  # between two tokens of a simulated frontend
+    missing_images: dict[str, str] = field(default_factory=dict)  # part of its name -> why
+    real: Callable[[Object], bool] = lambda _: False
+    back_off_s: float = 0.3  # before a container is started again
+    unready: set[str] = field(default_factory=set)  # parts of names of pods that do not become ready
+    extra_env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Pod:
+    """What the kubelet knows of a pod beside the object."""
+
+    name: str
+    namespace: str
+    folder: Path
+    ip: str
+    logs: dict[str, Log]
+    began_s: float
+    state: str = "waiting"  # waiting, running, over
+    running: dict[str, Running] = field(default_factory=dict)
+    left: list[dict[str, Any]] = field(default_factory=list)  # init containers that are still to run
+    endpoint: Endpoint | None = None
+    started_s: float = 0.0
+    stop_s: float | None = None  # monotonic; when it is killed that was asked to stop
+    reasons: dict[str, str] = field(default_factory=dict)  # container -> OOMKilled and the like
+    started_at: str = ""
+    ended_at: str = ""
+    restarts: int = 0
+    last: dict[str, dict[str, Any]] = field(default_factory=dict)  # container -> how it ended the last time
+
+
+class Kubelet:
+    def __init__(self, objects: Objects, root: Path) -> None:
+        self.objects, self.root, self.settings = objects, root, Settings()
+        self.pods: dict[str, Pod] = {}
+        self.volumes = Volumes(objects, root / "claims")
+
+    def step(self) -> None:
+        there = {pod["metadata"]["uid"]: pod for pod in self.objects.store.all(kinds.POD)}
+        for uid, pod in there.items():
+            if pod["spec"].get("nodeName"):
+                self._sync(uid, pod)
+        for uid in set(self.pods) - set(there):
+            self._destroy(self.pods[uid])
+            if all(one.ended for one in self.pods[uid].running.values()):
+                del self.pods[uid]
+        self._write_hosts()
+
+    def _sync(self, uid: str, pod: Object) -> None:
+        own = self.pods.get(uid) or self._adopt(uid, pod)
+        if pod["metadata"].get("deletionTimestamp"):
+            self._stop(own, pod)
+        elif own.state == "waiting":
+            self._begin(own, pod)
+        elif own.state == "running":
+            self._follow(own, pod)
+
+    def _adopt(self, uid: str, pod: Object) -> Pod:
+        folder = self.root / "pods" / uid
+        folder.mkdir(parents=True)
+        meta = pod["metadata"]
+        containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+        logs = {one["name"]: Log() for one in containers}
+        own = Pod(meta["name"], meta["namespace"], folder, self._address(pod), logs, time.monotonic())
+        own.left = list(pod["spec"].get("initContainers") or [])
+        self.pods[uid] = own
+        return own
+
+    def _address(self, pod: Object) -> str:
+        """That of the service that means this pod, as nothing here carries one address to another."""
+        taken = {one.ip for one in self.pods.values()}
+        labels = pod["metadata"].get("labels") or {}
+        for service in self.objects.store.all(kinds.SERVICE, pod["metadata"]["namespace"]):
+            selector, ip = service["spec"].get("selector") or {}, service["spec"].get("clusterIP")
+            if selector and selector.items() <= labels.items() and ip not in (None, "None", *taken):
+                return str(ip)
+        return address()
+
+    # Starting
+
+    def _begin(self, own: Pod, pod: Object) -> None:
+        why = self._pulls(own, pod)
+        if why is None:
+            try:
+                self._start(own, pod)
+            except Waiting as waiting:
+                why = waiting
+        if why is not None:
+            self._wait(own, pod, why)
+
+    def _pulls(self, own: Pod, pod: Object) -> Waiting | None:
+        """Why the images are not there yet."""
+        for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
+            image = container["image"]
+            for part, words in self.settings.missing_images.items():
+                if part in image:
+                    event(self.objects, kinds.POD, pod, "Failed", f'Failed to pull image "{image}": {words}')
+                    early = time.monotonic() - own.began_s < 0.1
+                    said = f'Back-off pulling image "{image}": {words}'
+                    return Waiting("ErrImagePull" if early else "ImagePullBackOff", words if early else said)
+        if time.monotonic() - own.began_s < self.settings.pull_s:
+            return Waiting("ContainerCreating", "")
+        return None
+
+    def _wait(self, own: Pod, pod: Object, why: Waiting) -> None:
+        if own.restarts and why.reason == "ContainerCreating":
+            why = Waiting("CrashLoopBackOff", "back-off restarting failed container")
+        if why.message and why.reason != "ErrImagePull":
+            event(self.objects, kinds.POD, pod, _event_of(why.reason), why.message)
+        said = {"reason": why.reason, **({"message": why.message} if why.message else {})}
+        statuses = [self._container(own, one, {"waiting": said}) for one in pod["spec"]["containers"]]
+        told = (condition("Initialized", True), condition("Ready", False, "ContainersNotReady"))
+        phase = "Running" if own.restarts else "Pending"
+        status = {"phase": phase, "containerStatuses": statuses, "conditions": with_conditions(pod, *told)}
+        self.objects.set_status(kinds.POD, pod, **status)
+
+    def _start(self, own: Pod, pod: Object) -> None:
+        folders = self.volumes.folders(pod, own.folder)
+        simulated = self._is_served(pod) and not self.settings.real(pod)
+        given = {**pod, "status": {**pod.get("status", {}), "podIP": own.ip}}
+        envs = {one["name"]: self.volumes.environment(given, one) for one in pod["spec"]["containers"]}
+        if simulated:
+            self._serve(own, pod)
+        elif own.left:
+            first = own.left[0]
+            running = own.running.get(first["name"])
+            if running is None:
+                env = self.volumes.environment(given, first)
+                own.running[first["name"]] = self._run(own, pod, first, env, folders)
+            elif running.ended and running.code == 0:
+                own.left.pop(0)
+            if own.left:
+                if running is not None and running.ended and running.code:
+                    self._end(own, pod, "Failed")
+                    return
+                raise Waiting("PodInitializing", "")
+        if not simulated:
+            for container in pod["spec"]["containers"]:
+                one = self._run(own, pod, container, envs[container["name"]], folders)
+                own.running[container["name"]] = one
+        own.state, own.started_s, own.started_at = "running", time.monotonic(), now()
+        self._follow(own, pod)
+
+    def _is_served(self, pod: Object) -> bool:
+        owners = pod["metadata"].get("ownerReferences") or []
+        return any(one["kind"] in SERVED for one in owners)
+
+    def _run(
+        self, own: Pod, pod: Object, container: dict[str, Any], env: dict[str, str], folders: dict[str, Path]
+    ) -> Running:
+        words = [*(container.get("command") or []), *(container.get("args") or [])]
+        base = {"HOSTNAME": own.name, "HOME": str(own.folder), "LANG": "C.UTF-8", **self.settings.extra_env}
+        base |= {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        if self._is_served(pod):
+            # Everything listens on loopback here, where one port of all addresses is there once.
+            base |= {"DYN_HTTP_HOST": own.ip, "DYN_SYSTEM_HOST": own.ip}
+        if gpus(pod):
+            base["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, range(int(_limit(container)))))
+        mounts = binds(container, folders, read_only_volumes(pod))
+        return Running(
+            folder=own.folder / container["name"],
+            argv=[expanded(word, env) for word in words],
+            env={**base, **env},
+            workdir=container.get("workingDir") or str(REPOSITORY),
+            binds=[*mounts, (str(self._hosts(own.namespace)), "/etc/hosts", False)],
+            termination=container.get("terminationMessagePath") or "/dev/termination-log",
+            log=own.logs[container["name"]],
+        )
+
+    def _serve(self, own: Pod, pod: Object) -> None:
+        labels = pod["metadata"].get("labels") or {}
+        main = next(
+            (one for one in pod["spec"]["containers"] if one["name"] == "main"), pod["spec"]["containers"][0]
+        )
+        words = [*(main.get("command") or []), *(main.get("args") or [])]
+        own.logs[main["name"]].add(f"simulated: {' '.join(words)}".encode())
+        if labels.get(TYPE) == "frontend" or any("dynamo.frontend" in word for word in words):
+            port = next(
+                (one["containerPort"] for one in main.get("ports") or [] if one.get("name") == "http"), 8000
+            )
+            graph, namespace = labels.get(GRAPH), own.namespace
+            with contextlib.suppress(OSError):
+                own.endpoint = Endpoint(
+                    own.ip,
+                    port,
+                    self._model(namespace, graph),
+                    lambda: self._instances(namespace, graph),
+                    self.settings.token_s,
+                )
+
+    def _workers(self, namespace: str, graph: str | None) -> list[tuple[Object, list[str]]]:
+        """The pods of workers of a graph (of the namespace, where there is none), each with its words."""
+        found = []
+        for pod in self.objects.store.all(kinds.POD, namespace):
+            labels = pod["metadata"].get("labels") or {}
+            if self._is_served(pod) and labels.get(GRAPH) == graph and labels.get(TYPE) != "frontend":
+                main = pod["spec"]["containers"][0]
+                found.append((pod, [*(main.get("command") or []), *(main.get("args") or [])]))
+        return found
+
+    def _model(self, namespace: str, graph: str | None) -> str:
+        for flag in ("--served-model-name", "--model-name", "--model", "--model-path"):
+            for _, words in self._workers(namespace, graph):
+                if flag in words:
+                    return str(words[words.index(flag) + 1])
+        return "m"
+
+    def _instances(self, namespace: str, graph: str | None) -> dict[str, int]:
+        """Dynamo's components and how many of each are there: a decode worker is a `backend`."""
+        counts = {"prefill": 0, "backend": 0}
+        for pod, words in self._workers(namespace, graph):
+            labels = pod["metadata"].get("labels") or {}
+            if not _is_ready(pod) or labels.get(NODE_RANK, "0") != "0" or "dynamo.frontend" in words:
+                continue
+            counts["prefill" if "prefill" in (labels.get(TYPE), *words) else "backend"] += 1
+        return counts
+
+    # Running
+
+    def _follow(self, own: Pod, pod: Object) -> None:
+        for container in pod["spec"]["containers"]:
+            running = own.running.get(container["name"])
+            if running is not None:
+                running.poll()
+        mains = [own.running[one["name"]] for one in pod["spec"]["containers"] if one["name"] in own.running]
+        if mains and all(one.ended for one in mains):
+            self._end(own, pod, "Failed" if any(one.code for one in mains) else "Succeeded")
+            return
+        self._tell(own, pod, "Running", self._becomes_ready(own))
+
+    def _becomes_ready(self, own: Pod) -> bool:
+        if any(part in own.name for part in self.settings.unready):
+            return False
+        if own.running:
+            return True
+        return time.monotonic() - own.started_s >= self.settings.ready_s
+
+    def _end(self, own: Pod, pod: Object, phase: str) -> None:
+        restart = pod["spec"].get("restartPolicy", "Always")
+        if restart == "Always" or (restart == "OnFailure" and phase == "Failed"):
+            self._restart(own, {name: self._state(own, name) for name in own.running})
+            return
+        own.state, own.ended_at = "over", now()
+        self._close(own)
+        self._tell(own, pod, phase, False)
+
+    def _restart(self, own: Pod, last: dict[str, dict[str, Any]]) -> None:
+        own.last, own.restarts = last, own.restarts + 1
+        own.running.clear()
+        own.reasons.clear()
+        own.state, own.began_s = "waiting", time.monotonic() + self.settings.back_off_s
+
+    def _tell(self, own: Pod, pod: Object, phase: str, ready: bool, **more: str) -> None:
+        statuses = [
+            self._container(own, one, self._state(own, one["name"]), ready)
+            for one in pod["spec"]["containers"]
+        ]
+        why = (
+            ""
+            if ready
+            else {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
+        )
+        told = [
+            condition("Initialized", True),
+            condition("Ready", ready, why),
+            condition("ContainersReady", ready, why),
+        ]
+        status = {"phase": phase, "podIP": own.ip, "podIPs": [{"ip": own.ip}], "hostIP": "127.0.0.1"}
+        status |= {"startTime": pod.get("status", {}).get("startTime", now()), **more}
+        status |= {"containerStatuses": statuses, "conditions": with_conditions(pod, *told)}
+        self.objects.set_status(kinds.POD, pod, **status)
+
+    def _state(self, own: Pod, name: str) -> dict[str, Any]:
+        running = own.running.get(name)
+        if running is None or not running.ended:
+            over = own.state == "over"
+            return (
+                {"terminated": _ended(own, 0, "Completed")}
+                if over
+                else {"running": {"startedAt": own.started_at}}
+            )
+        reason = own.reasons.get(name) or ("Completed" if running.code == 0 else "Error")
+        return {"terminated": _ended(own, running.code, reason, running.message())}
+
+    def _container(
+        self, own: Pod, container: dict[str, Any], state: dict[str, Any], ready: bool = False
+    ) -> Object:
+        name, started = container["name"], "running" in state
+        held = {"name": name, "image": container["image"], "imageID": "", "restartCount": own.restarts}
+        last = own.last.get(name, {})
+        return {**held, "ready": ready and started, "started": started, "state": state, "lastState": last}
+
+    # Ending
+
+    def _stop(self, own: Pod, pod: Object) -> None:
+        """TERM, after the grace KILL, then the object goes."""
+        grace = pod["metadata"].get("deletionGracePeriodSeconds", 0)
+        if own.stop_s is None:
+            own.stop_s = time.monotonic() + grace
+            for one in own.running.values():
+                one.terminate()
+        for one in own.running.values():
+            if time.monotonic() >= own.stop_s:
+                one.kill()
+            one.poll()
+        if all(one.ended for one in own.running.values()):
+            self._close(own)
+            if own.state == "running":
+                own.state = "over"
+                self._tell(
+                    own,
+                    pod,
+                    "Failed" if any(one.code for one in own.running.values()) else "Succeeded",
+                    False,
+                )
+            self.objects.finalize(kinds.POD, pod, None)
+
+    def _close(self, own: Pod) -> None:
+        if own.endpoint is not None:
+            own.endpoint.close()
+            own.endpoint = None
+        if not own.running:
+            for log in own.logs.values():
+                log.close()
+
+    def _destroy(self, own: Pod) -> None:
+        for one in own.running.values():
+            one.kill()
+            one.poll()
+        self._close(own)
+
+    def kill(self, name: str, reason: str) -> None:
+        """Ends the containers of a pod as the kernel does when the memory is full."""
+        for own in [one for one in self.pods.values() if one.name == name]:
+            own.reasons |= dict.fromkeys(own.logs, reason)
+            for one in own.running.values():
+                one.kill()
+            if not own.running:
+                self._crash(own, reason)
+
+    def _crash(self, own: Pod, reason: str) -> None:
+        """A simulated pod whose process died: it is started again, after a while."""
+        self._close(own)
+        pod = self.objects.store.get(kinds.POD, own.namespace, own.name)
+        self._restart(own, {name: {"terminated": _ended(own, 137, reason)} for name in own.logs})
+        if pod is not None:
+            self._wait(own, pod, Waiting("ContainerCreating", ""))
+
+    def evict(self, pod: Object, message: str) -> None:
+        own = self.pods.get(pod["metadata"]["uid"])
+        if own is not None:
+            own.state = "over"
+            for one in own.running.values():
+                one.kill()
+            self._close(own)
+            for one in own.running.values():
+                one.wait(5)
+            target = condition("DisruptionTarget", True, "TerminationByKubelet", message)
+            pod = {**pod, "status": {**pod.get("status", {}), "conditions": with_conditions(pod, target)}}
+            self._tell(own, pod, "Failed", False, reason="Evicted", message=message)
+            event(self.objects, kinds.POD, pod, "Evicted", message)
+
+    def close(self) -> None:
+        for own in self.pods.values():
+            self._destroy(own)
+        for own in self.pods.values():
+            for one in own.running.values():
+                one.wait(5)
+
+    # Names
+
+    def _hosts(self, namespace: str) -> Path:
+        file = self.root / "hosts" / namespace
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(self._hosts_text(namespace))
+        return file
+
+    def _write_hosts(self) -> None:
+        """In place, as the files are mounted into containers."""
+        for file in (self.root / "hosts").glob("*"):
+            text = self._hosts_text(file.name)
+            if file.read_text() != text:
+                file.write_text(text)
+
+    def _hosts_text(self, namespace: str) -> str:
+        lines = ["127.0.0.1 localhost"]
+        for service in self.objects.store.all(kinds.SERVICE):
+            name, own = service["metadata"]["name"], service["metadata"]["namespace"]
+            names = [f"{name}.{own}", f"{name}.{own}.svc", f"{name}.{own}.svc.cluster.local"]
+            if service["spec"].get("clusterIP") not in (None, "None"):
+                lines.append(
+                    " ".join([service["spec"]["clusterIP"], *([name] if own == namespace else []), *names])
+                )
+        return "\n".join(lines) + "\n"
+
+
+def _limit(container: dict[str, Any]) -> int:
+    return int(((container.get("resources") or {}).get("limits") or {}).get(GPU, 0))
+
+
+def _is_ready(pod: Object) -> bool:
+    return any(
+        one["type"] == "Ready" and one["status"] == "True"
+        for one in pod.get("status", {}).get("conditions", [])
+    )
+
+
+def _event_of(reason: str) -> str:
+    return {
+        "ContainerCreating": "FailedMount",
+        "ImagePullBackOff": "BackOff",
+        "PodInitializing": "Pulling",
+    }.get(reason, "Failed")
+
+
+def _ended(own: Pod, code: int, reason: str, message: str = "") -> dict[str, Any]:
+    times = {"startedAt": own.started_at or now(), "finishedAt": own.ended_at or now()}
+    return {"exitCode": code, "reason": reason, **times, **({"message": message} if message else {})}
