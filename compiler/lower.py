@@ -279,9 +279,11 @@ def _worker_argv(config: Config, worker: Worker, part: Part, rank: int) -> list[
     templated = [*engine.command, *engine.args, *engine.roles.get(worker.role, [])]
     if config.model.revision is not None and config.model.path is None:
         templated += engine.revision
+    fields = _fields(config, worker, part, rank)
+    if rank > 0 and engine.multi_node_stand_in is not None:
+        return [late.template(word, fields, SETTING_WORDS) for word in engine.multi_node_stand_in]
     if len(worker.parts) > 1:
         templated += [*engine.multi_node, *(engine.multi_node_rest if rank > 0 else [])]
-    fields = _fields(config, worker, part, rank)
     given = {"--" + flags.canonical(name).replace("_", "-") for name in role.args}
     return [
         *(late.template(word, fields, SETTING_WORDS) for word in _without_flags(templated, given)),

@@ -182,8 +182,10 @@ class Engine:
     """Words for a worker that spans nodes (`{num_nodes}`, `{node_rank}`, `{head_host}`)."""
     multi_node_rest: list[Text] = field(default_factory=list)
     """Further words for every node of such a worker but its first."""
+    multi_node_stand_in: Argv | None = None
+    """Whole command of those nodes, where one process plays the worker on all of them; null: the engine's own."""
     data_parallel_over_nodes: Flag = True
-    """A worker that spans nodes may have a data parallel size above 1."""
+    """A worker that spans nodes may have a data parallel size above 1 without DP attention."""
     revision: list[Text] = field(default_factory=list)
     """Words that pin the hub model (`{revision}`), given where `model.revision` is set."""
     reserved: list[Text] = field(default_factory=list)

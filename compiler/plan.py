@@ -86,6 +86,12 @@ class Process:
     """What makes this process ready; null: it is, once it runs."""
     stop: Stop = field(default_factory=Stop)
 
+    @property
+    def rank(self) -> int | None:
+        """Which of its worker's nodes it is on, from 0; null for a process that is no part of one over several."""
+        rank = self.name.rpartition(".")[2]
+        return int(rank) if self.worker is not None and "." in self.name and rank.isdecimal() else None
+
 
 @dataclass(frozen=True, slots=True)
 class IdleGpus:

@@ -83,7 +83,15 @@ class Host:
             log=results_dir / "logs" / f"{process.name}.log",
             after=process.after,
             stop=process.stop,
+            title=self._title(process),
         )
+
+    def _title(self, process: Process) -> str:
+        """What a verdict calls a part of a worker over several nodes: who reads it looks for the node."""
+        if process.rank is None:
+            return ""
+        where = f"rank {process.rank} on node {process.node}, {self.addresses[process.node]}"
+        return f"{process.name} ({where})"
 
     def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
         """The command that empties, for the `number`th time, the caches of a stack with its results there."""

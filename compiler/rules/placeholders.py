@@ -89,7 +89,9 @@ def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Itera
             "args": chosen.args,
             f"roles.{worker.role}": chosen.roles.get(worker.role, []),
         }
-        lists |= {"multi_node": chosen.multi_node} if spans else {}
+        if spans:
+            lists |= {"multi_node": chosen.multi_node, "multi_node_rest": chosen.multi_node_rest}
+            lists |= {"multi_node_stand_in": chosen.multi_node_stand_in or []}
         texts = [(f"{key}.{i}", word) for key, words in lists.items() for i, word in enumerate(words)]
         texts += [(f"env.{name}", value) for name, value in chosen.env.items()]
         for key, text in texts:
