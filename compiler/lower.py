@@ -7,7 +7,7 @@ user values enter as literal text (`late.literal`) except in the settings that a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,14 @@ from compiler.placement import Part, Placement, Worker
 from compiler.plan import (
     Accuracy,
     Deployment,
+    Hook,
     Node,
     Phase,
     Port,
     Probe,
     Process,
     Reset,
+    Startup,
     Stop,
     Workload,
 )
@@ -92,7 +94,24 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         repeatable=not is_moving(config.system.image),
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
         reset=_reset(config, counts),
+        hooks=tuple(_hooks(config)),
     )
+
+
+def _hooks(config: Config) -> Iterator[Hook]:
+    setup = _bash_text(config.node_setup_command)
+    if setup is not None:
+        for node in range(config.num_nodes or 1):
+            yield _hook(config, f"node-setup-{node}", "node_setup", node, setup)
+    for name, text in (("pre-test", config.pre_test), ("post-test", config.post_test)):
+        if (made := _bash_text(text)) is not None:
+            yield _hook(config, name, name.replace("-", "_"), 0, made)
+
+
+def _hook(config: Config, name: str, when: Any, node: int, text: str) -> Hook:
+    gpus = ",".join(map(str, range(config.system.gpus_per_node)))
+    env = {**_common_env(config, node), "CUDA_VISIBLE_DEVICES": gpus}
+    return Hook(name, when, node, text, env, config.launch.hook_timeout_s)
 
 
 def _reset(config: Config, counts: Mapping[str, int]) -> Reset | None:
@@ -231,7 +250,7 @@ def _frontend(config: Config, url: str) -> Process:
 
 def _worker(config: Config, worker: Worker) -> list[Process]:
     """The processes of one worker: one per node it spans; only the first is asked whether it is ready."""
-    several = len(worker.parts) > 1
+    several, text = len(worker.parts) > 1, _bash_text(config.startup_command)
     return [
         _process(
             config,
@@ -244,6 +263,7 @@ def _worker(config: Config, worker: Worker) -> list[Process]:
             env=_worker_env(config, worker, part, rank),
             ports=dict(part.ports),
             ready=_worker_probe(part) if rank == 0 else None,
+            startup=None if text is None else Startup(text, config.launch.hook_timeout_s),
         )
         for rank, part in enumerate(worker.parts)
     ]

@@ -217,6 +217,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "process_ready": lambda e: f"{e['process']} is ready",
     "process_exit": lambda e: f"{e['process']} ended ({e['code']})",
     "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
+    "hook_failed": lambda e: e["reasons"][0],
     "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
     "deployment_failed": _failed,
     "deployment_restart": lambda e: (

@@ -7,21 +7,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from commanding import FAKE, Command, environment
+from slurm_cluster import NEEDED, load, tasks, under_load, verdict, wait_until
 
-from tests.test_slurm import (
-    HERE,
-    cluster,  # noqa: F401  (a cluster of this module's own)
-    load,
-    queue,  # noqa: F401
-    tasks,
-    under_load,
-    verdict,
-    wait_until,
-)
-
-pytestmark = pytest.mark.skipif(not HERE, reason="needs root, network namespaces and Slurm's daemons")
+pytestmark = NEEDED
+CLUSTER = {"ACCT": "none"}
 OVER_NODES = (
     *("system=mini", "topology=separate", "prefill.num_nodes=2", "decode.num_nodes=2"),
     *("prefill.tensor_parallel_size=16", "decode.tensor_parallel_size=16"),
@@ -48,3 +38,30 @@ def test_workers_over_two_nodes_each(start: Callable[..., Command], tmp_path: Pa
     said = verdict(command)
     assert f"prefill-0.1 (rank 1 on node 3, {nodes['prefill-0.1']}) was killed by SIGKILL" in said
     wait_until(lambda: not tasks(folder), 20)
+
+
+def test_hooks_are_steps_on_their_nodes(start: Callable[..., Command]) -> None:
+    say = "echo {} $(hostname) $CUDA_VISIBLE_DEVICES >> {{results_dir}}/said"
+    hooks = (
+        f"node_setup_command='{say.format('setup')}'",
+        "startup_command='echo up $(hostname) $CUDA_VISIBLE_DEVICES >> said'",
+        "pre_test='srun --overlap --nodes=2 --ntasks=2 hostname >> {results_dir}/seen'",
+        f"post_test='{say.format('post')}; test $(hostname) = {{node:1}}'",
+    )
+    command = start(*FAKE, "system=mini", "topology=separate", "decode.tensor_parallel_size=2", *hooks)
+    code, _, err = command.ended()
+    assert code == 3, err
+    assert "pre-test on" not in err, err
+    (run,) = command.output_dir.glob("store/*/runs/1")
+    (result,) = command.results()
+    first, second = result["ran"]["hosts"]
+    everything = "0,1,2,3,4,5,6,7"
+    assert sorted((run / "said").read_text().splitlines()) == sorted(
+        [
+            *(f"setup {host} {everything}" for host in (first, second)),
+            *(f"up {first} 0,1", f"up {second} 0", f"post {first} {everything}"),
+        ]
+    )
+    assert sorted((run / "seen").read_text().split()) == sorted([first, second])
+    assert result["verdict"]["status"] == "invalid"
+    assert f"post-test on node 0, {first}, exited with code 1" in result["verdict"]["reasons"][0]

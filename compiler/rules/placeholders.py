@@ -8,7 +8,7 @@ from typing import Any
 from compiler import late
 from compiler.errors import Problem, error
 from compiler.late import MODEL_WORDS, SETTING_WORDS
-from compiler.model import Config, Engine
+from compiler.model import HOOKS, Config, Engine
 from compiler.placement import Placement
 from compiler.rules import accuracy
 
@@ -35,6 +35,7 @@ def _settings(config: Config) -> Iterable[tuple[str, str, Mapping[str, str]]]:
         "lmcache": config.lmcache,
         "lmcache_controller.command": config.lmcache_controller.command,
         "between_phases.command": command,
+        **{key: getattr(config, key) for key in HOOKS},
     }
     for place, value in lists.items():
         yield from ((key, text, {}) for key, text in _texts(place, value))
