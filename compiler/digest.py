@@ -37,6 +37,7 @@ _DEPLOYMENT_OUT = (
 _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""
 _PROCESS_OUT = ("workdir", "after", "ready", "stop")
+_HOOK_OUT = ("timeout_s",)
 _WORKLOAD_OUT = ("between_timeout_s", "needs", "needs_hint", "isolation")
 _PHASE_OUT = ("timeout_s", "artifact_dir", "random_seed")
 _ACCURACY_OUT = ("name", "timeout_s", "artifact_dir")
@@ -44,8 +45,11 @@ _ACCURACY_OUT = ("name", "timeout_s", "artifact_dir")
 
 def deployment_digest(deployment: Deployment, identity: Mapping[str, Any]) -> str:
     """Digest of a deployment; `identity` adds what the plan does not hold, such as the model's revision."""
-    data = _fields(deployment, _DEPLOYMENT_OUT)
+    data = _fields(deployment, (*_DEPLOYMENT_OUT, "hooks"))
     data["processes"] = [_process(process) for process in deployment.processes]
+    # Left out where there are none: deployments without keep their digests.
+    if deployment.hooks:
+        data["hooks"] = [_kept(_fields(hook), _HOOK_OUT) for hook in deployment.hooks]
     if deployment.lmcache is not None:
         data["storage_cache_dir"] = deployment.storage_cache_dir
     return digest({"kind": "deployment", **data, "identity": dict(identity)})
@@ -83,12 +87,27 @@ def hashed(deployment: Mapping[str, Any]) -> dict[str, Any]:
         kept["storage_cache_dir"] = deployment.get("storage_cache_dir")
     processes = kept.get("processes")
     entries = processes if isinstance(processes, list | tuple) else []
-    kept["processes"] = {str(each.get("name")): _kept(each) for each in entries if isinstance(each, Mapping)}
+    kept["processes"] = {
+        str(each.get("name")): _kept_process(each) for each in entries if isinstance(each, Mapping)
+    }
+    hooks = kept.pop("hooks", None)
+    if isinstance(hooks, list | tuple) and hooks:
+        kept["hooks"] = {
+            str(each.get("name")): _kept(each, _HOOK_OUT) for each in hooks if isinstance(each, Mapping)
+        }
     return kept
 
 
-def _kept(process: Mapping[str, Any]) -> dict[str, Any]:
-    data = {name: value for name, value in process.items() if name not in _PROCESS_OUT}
+def _kept_process(process: Mapping[str, Any]) -> dict[str, Any]:
+    data = _kept(process, _PROCESS_OUT)
+    startup = data.pop("startup", None)
+    if isinstance(startup, Mapping):
+        data["startup"] = {name: value for name, value in startup.items() if name not in _HOOK_OUT}
+    return data
+
+
+def _kept(item: Mapping[str, Any], out: tuple[str, ...]) -> dict[str, Any]:
+    data = {name: value for name, value in item.items() if name not in out}
     if isinstance(data.get("env"), Mapping):
         data["env"] = {name: value for name, value in data["env"].items() if name not in _ENV_OUT}
     return data
@@ -124,7 +143,9 @@ def _fields(value: Any, out: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _process(process: Process) -> dict[str, Any]:
-    data = _fields(process, _PROCESS_OUT)
+    data = _fields(process, (*_PROCESS_OUT, "startup"))
+    if process.startup is not None:
+        data["startup"] = _fields(process.startup, _HOOK_OUT)
     data["env"] = {name: value for name, value in data["env"].items() if name not in _ENV_OUT}
     return data
 

@@ -183,6 +183,7 @@ FILTERS: Mapping[Target, Mapping[str, Callable[..., Any]]] = {
     "shell": {
         "comment": _comment,
         "late": lambda text: Raw(quote.late_shell(text)),
+        "late_bash": lambda text: Raw(quote.late_bash(text)),
         "words": lambda texts: Raw(quote.words(texts)),
         "assignments": lambda env: Raw(quote.assignments(env)),
         "variable": lambda word: Raw(quote.variable(word)),
@@ -226,6 +227,7 @@ def _run_text(deployment: Deployment, points: Sequence[Point]) -> str:
         "run.sh.j2",
         deployment=deployment,
         points=points,
+        hooks=deployment.hooks,
         waits=_waits(deployment.processes),
         addresses=[_address(node) for node in deployment.nodes],
         frontend_node=frontends[0] if frontends else 0,

@@ -7,7 +7,7 @@ user values enter as literal text (`late.literal`) except in the settings that a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,14 @@ from compiler.placement import Part, Placement, Worker
 from compiler.plan import (
     Accuracy,
     Deployment,
+    Hook,
     Node,
     Phase,
     Port,
     Probe,
     Process,
     Reset,
+    Startup,
     Stop,
     Workload,
 )
@@ -95,7 +97,24 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         repeatable=not is_moving(config.system.image),
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
         reset=_reset(config, counts),
+        hooks=tuple(_hooks(config)),
     )
+
+
+def _hooks(config: Config) -> Iterator[Hook]:
+    setup = _bash_text(config.node_setup_command)
+    if setup is not None:
+        for node in range(config.num_nodes or 1):
+            yield _hook(config, f"node-setup-{node}", "node_setup", node, setup)
+    for name, text in (("pre-test", config.pre_test), ("post-test", config.post_test)):
+        if (made := _bash_text(text)) is not None:
+            yield _hook(config, name, name.replace("-", "_"), 0, made)
+
+
+def _hook(config: Config, name: str, when: Any, node: int, text: str) -> Hook:
+    gpus = ",".join(map(str, range(config.system.gpus_per_node)))
+    env = {**_common_env(config, node), "CUDA_VISIBLE_DEVICES": gpus}
+    return Hook(name, when, node, text, env, config.launch.hook_timeout_s)
 
 
 def _reset(config: Config, counts: Mapping[str, int]) -> Reset | None:
@@ -234,7 +253,7 @@ def _frontend(config: Config, url: str) -> Process:
 
 def _worker(config: Config, worker: Worker) -> list[Process]:
     """The processes of one worker: one per node it spans; only the first is asked whether it is ready."""
-    several = len(worker.parts) > 1
+    several, text = len(worker.parts) > 1, _bash_text(config.startup_command)
     return [
         _process(
             config,
@@ -247,6 +266,7 @@ def _worker(config: Config, worker: Worker) -> list[Process]:
             env=_worker_env(config, worker, part, rank),
             ports=dict(part.ports),
             ready=_worker_probe(part) if rank == 0 else None,
+            startup=None if text is None else Startup(text, config.launch.hook_timeout_s),
         )
         for rank, part in enumerate(worker.parts)
     ]
@@ -282,9 +302,11 @@ def _worker_argv(config: Config, worker: Worker, part: Part, rank: int) -> list[
     templated = [*engine.command, *engine.args, *engine.roles.get(worker.role, [])]
     if config.model.revision is not None and config.model.path is None:
         templated += engine.revision
+    fields = _fields(config, worker, part, rank)
+    if rank > 0 and engine.multi_node_stand_in is not None:
+        return [late.template(word, fields, SETTING_WORDS) for word in engine.multi_node_stand_in]
     if len(worker.parts) > 1:
         templated += [*engine.multi_node, *(engine.multi_node_rest if rank > 0 else [])]
-    fields = _fields(config, worker, part, rank)
     given = {"--" + flags.canonical(name).replace("_", "-") for name in role.args}
     return [
         *(late.template(word, fields, SETTING_WORDS) for word in _without_flags(templated, given)),

@@ -51,6 +51,9 @@ OWN_SEED = "auto"
 DP_ATTENTION = "enable_dp_attention"
 """Flag of SGLang."""
 
+HOOKS = ("node_setup_command", "startup_command", "pre_test", "post_test")
+"""Keys of commands around a deployment."""
+
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -182,8 +185,10 @@ class Engine:
     """Words for a worker that spans nodes (`{num_nodes}`, `{node_rank}`, `{head_host}`)."""
     multi_node_rest: list[Text] = field(default_factory=list)
     """Further words for every node of such a worker but its first."""
+    multi_node_stand_in: Argv | None = None
+    """Whole command of those nodes, where one process plays the worker on all of them; null: the engine's own."""
     data_parallel_over_nodes: Flag = True
-    """A worker that spans nodes may have a data parallel size above 1."""
+    """A worker that spans nodes may have a data parallel size above 1 without DP attention."""
     revision: list[Text] = field(default_factory=list)
     """Words that pin the hub model (`{revision}`), given where `model.revision` is set."""
     reserved: list[Text] = field(default_factory=list)
@@ -525,6 +530,8 @@ class Launch:
     """Leave the work to a process of its own and return at once."""
     single_allocation: Flag = False
     """On Slurm: one job for all deployments of a command, one after the other, with the nodes of the largest."""
+    hook_timeout_s: Positive = 600
+    """Longest time of each hook: the setup of a node, the command before a worker, `pre_test` and `post_test`."""
     reset_timeout_s: Positive = 60
     """Longest time that emptying the caches between two points may take, in seconds."""
     estimate: Pace
@@ -587,6 +594,15 @@ class Config:
 
     dynamo: Dynamo
     mocker: Mocker
+    node_setup_command: list[Text] | Text | None = None
+    """Run on every node, outside containers, before anything is started. Text is run by `bash -c` as it is; a list is
+    one command, its words taken as they are."""
+    startup_command: list[Text] | Text | None = None
+    """The same before each process of a worker, in its container."""
+    pre_test: list[Text] | Text | None = None
+    """The same on the frontend's node, after the setup of all nodes and before anything is started."""
+    post_test: list[Text] | Text | None = None
+    """The same when everything has been stopped."""
     lmcache: Arguments | None = None
     """LMCache settings, written as its YAML; null: no LMCache."""
     lmcache_controller: LmcacheController

@@ -63,6 +63,33 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Startup:
+    """What is run by `bash -c` before a process, where it runs; the process takes its place when it succeeds."""
+
+    text: str
+    """Plan text; what is filled in for its placeholders is quoted for the shell."""
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A command around each start of a deployment, run by `bash -c` on one node to its end.
+
+    `node_setup`, on every node at once, then `pre_test` come before any process; what fails there keeps the
+    deployment from being started. `post_test` comes when everything of it has been stopped.
+    """
+
+    name: str
+    """Of its log: `node-setup-0`, `pre-test`, `post-test`."""
+    when: Literal["node_setup", "pre_test", "post_test"]
+    node: int
+    text: str
+    """Plan text; what is filled in for its placeholders is quoted for the shell."""
+    env: Mapping[str, str]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """One operating-system process of a deployment, on one node."""
 
@@ -85,6 +112,14 @@ class Process:
     ready: Probe | None
     """What makes this process ready; null: it is, once it runs."""
     stop: Stop = field(default_factory=Stop)
+    startup: Startup | None = None
+    """Null: nothing, and then no part of the digest."""
+
+    @property
+    def rank(self) -> int | None:
+        """Which of its worker's nodes it is on, from 0; null for a process that is no part of one over several."""
+        rank = self.name.rpartition(".")[2]
+        return int(rank) if self.worker is not None and "." in self.name and rank.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +177,8 @@ class Deployment:
     """Releases the flags were written for: `dynamo`, `aiperf`, ..."""
     reset: Reset | None = None
     """How caches are emptied between points; null: the engine cannot."""
+    hooks: tuple[Hook, ...] = ()
+    """In order; empty: none, and then no part of the digest."""
 
     @property
     def gpus(self) -> int:

@@ -48,6 +48,16 @@ def late_shell(text: str) -> str:
     return "".join(parts) or "''"
 
 
+def late_bash(text: str) -> str:
+    """The same for plan text that `bash -c` reads: there, too, what is filled in is one word, whatever it holds.
+
+    >>> print(late_bash("cp {results_dir}/a b"))
+    'cp '"${RESULTS_DIR@Q}"'/a b'
+    """
+    parts = [f'"${{{variable(piece)}@Q}}"' if bound else shell(piece) for piece, bound in late.pieces(text)]
+    return "".join(parts) or "''"
+
+
 def words(texts: Iterable[str]) -> str:
     """Plan texts as words of shell on continued lines, one long flag with its values a line."""
     lines: list[str] = []

@@ -20,6 +20,8 @@ RENAMED: Mapping[str, str] = {
         "put experiment/NAME.yaml into a folder named by --config-dir, with '# @package _global_' as its first line, "
         "and write experiment=NAME"
     ),
+    "node_setup_cmd": "it is node_setup_command",
+    "startup_cmd": "it is startup_command",
     "between_phase_cmd": "it is between_phases.command",
 }
 """Names of the source documents and of earlier versions -> what to do now."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import late
-from compiler.plan import Accuracy, Deployment, Phase, Process, Reset, Workload
+from compiler.plan import Accuracy, Deployment, Hook, Phase, Process, Reset, Workload
 from launchers.child import Command
 from launchers.guard import MARKER
 from launchers.host import SERVIX_DIR, Host
@@ -28,6 +28,8 @@ OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME",
 
 EXIT_ERROR = "SLURM_EXIT_ERROR"
 """What srun ends with when it gets no step, which else looks like an end of what it was to start."""
+OF_A_STEP = ("SLURM_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+"""What Slurm tells a step of its own nodes, in variables that name the job's."""
 
 
 class NoAllocation(Trouble):
@@ -71,6 +73,14 @@ class Allocated(Host):
         made = Host.command(self, process, results_dir)
         return self._step(made, results_dir, process.node, process.gpus, tuple(process.env))
 
+    def hook(self, hook: Hook, results_dir: Path) -> Command:
+        """The hook as a step on its node, with all GPUs of that; what sets up a node runs outside containers."""
+        made, bare = Host.hook(self, hook, results_dir), hook.when == "node_setup"
+        gpus = range(self.gpus_per_node)
+        # An srun of the hook's own would take these for the whole job.
+        argv = ("env", *(f"--unset={name}" for name in OF_A_STEP), *made.argv)
+        return self._step(replace(made, argv=argv), results_dir, hook.node, gpus, tuple(hook.env), bare=bare)
+
     def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
         """The command that empties the caches, as a step on the frontend's node."""
         made = Host.reset(self, reset, results_dir, number)
@@ -100,6 +110,8 @@ class Allocated(Host):
         node: int = 0,
         gpus: Sequence[int] = (),
         env: Sequence[str] = (),
+        *,
+        bare: bool = False,
     ) -> Command:
         words = [
             "srun",
@@ -113,7 +125,7 @@ class Allocated(Host):
             "--kill-on-bad-exit=1",
             "--cpu-bind=none",
             *([f"--gpus-per-node={self.gpus_per_node if gpus else 0}"] if self.gpus_per_node else []),
-            *(f"--{word}" for word in self._container(results_dir, env)),
+            *(f"--{word}" for word in (() if bare else self._container(results_dir, env))),
             *self.srun_args,
         ]
         # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The

@@ -36,6 +36,8 @@ class Command:
     """Takes standard output and standard error."""
     after: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
+    title: str = ""
+    """What a verdict calls it; empty: its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
     "step_again": lambda e: f"Slurm has not started {e['process']}: asked again",
     "job_over": lambda e: f"Slurm has ended job {e['job']} or begun it anew elsewhere",
     "probe": lambda e: f"waiting for {e['of']}: {e['kind']}: {e['seen']}",
+    "hook_failed": lambda e: e["reasons"][0],
     "deployment_ready": lambda e: f"deployment is ready after {sum(e['durations_s'].values()):.1f} s",
     "deployment_failed": _failed,
     "deployment_restart": lambda e: (

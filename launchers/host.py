@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import late, quote
-from compiler.plan import Accuracy, Deployment, Phase, Probe, Process, Reset, Workload
+from compiler.plan import Accuracy, Deployment, Hook, Phase, Probe, Process, Reset, Workload
 from launchers.child import Command
 from launchers.supervise import Supervisor, Tell
 
@@ -75,15 +75,49 @@ class Host:
         """The process as it is started here; its log goes to `results_dir/logs`."""
         names = self.names(results_dir)
         own = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, process.gpus)), **process.env}
+        argv = tuple(late.bind(word, names) for word in process.argv)
         return Command(
             name=process.name,
-            argv=tuple(late.bind(word, names) for word in process.argv),
+            argv=(*self._startup(process, results_dir), *argv),
             env={**self.environment(), **{name: late.bind(value, names) for name, value in own.items()}},
             workdir=Path(late.bind(process.workdir, names)),
             log=results_dir / "logs" / f"{process.name}.log",
             after=process.after,
             stop=process.stop,
+            title=self._title(process),
         )
+
+    def _startup(self, process: Process, results_dir: Path) -> tuple[str, ...]:
+        """Words before a command line that is to follow a command of the user's."""
+        if process.startup is None:
+            return ()
+        log = results_dir / "logs" / f"startup-{process.name}.log"
+        timeout_s = f"{process.startup.timeout_s:g}"
+        words = ("python", str(SERVIX_DIR / "launchers" / "startup.py"), str(log), timeout_s)
+        return (*words, self._shell_text(process.startup.text, results_dir))
+
+    def _shell_text(self, text: str, results_dir: Path) -> str:
+        """Plan text for `bash -c`: what is filled in is one word each, whatever it holds."""
+        names = {word: quote.shell(value) for word, value in self.names(results_dir).items()}
+        return late.bind(text, names)
+
+    def hook(self, hook: Hook, results_dir: Path) -> Command:
+        """A hook as it is run here; its log goes to `results_dir/logs`."""
+        names = self.names(results_dir)
+        return Command(
+            name=hook.name,
+            argv=("bash", "-c", self._shell_text(hook.text, results_dir)),
+            env={**self.environment(), **{name: late.bind(value, names) for name, value in hook.env.items()}},
+            workdir=results_dir,
+            log=results_dir / "logs" / f"{hook.name}.log",
+        )
+
+    def _title(self, process: Process) -> str:
+        """What a verdict calls a part of a worker over several nodes: who reads it looks for the node."""
+        if process.rank is None:
+            return ""
+        where = f"rank {process.rank} on node {process.node}, {self.addresses[process.node]}"
+        return f"{process.name} ({where})"
 
     def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
         """The command that empties, for the `number`th time, the caches of a stack with its results there."""
@@ -102,8 +136,7 @@ class Host:
         """The setup of an accuracy run, null where there is none, and the run itself, as they are started here."""
         setup = None
         if run.setup is not None:
-            names = {word: quote.shell(value) for word, value in self.names(attempt_dir).items()}
-            argv = ("bash", "-c", late.literal(late.bind(run.setup, names)))
+            argv = ("bash", "-c", late.literal(self._shell_text(run.setup, attempt_dir)))
             setup = self._client("accuracy-setup", argv, run.env, run.unset_env, attempt_dir)
         return setup, self._client("accuracy", run.argv, run.env, run.unset_env, attempt_dir)
 
@@ -132,8 +165,7 @@ class Host:
         """The command that runs after `phase`, under bash as its documents say; null where there is none."""
         if workload.between_command is None:
             return None
-        names = {word: quote.shell(value) for word, value in self.names(attempt_dir).items()}
-        text = late.bind(workload.between_command, names)
+        text = self._shell_text(workload.between_command, attempt_dir)
         name = f"between-{phase.name}"
         log = attempt_dir / "logs" / f"{name}.log"
         return Command(name, ("bash", "-c", text), self.environment(), attempt_dir, log)

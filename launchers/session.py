@@ -23,6 +23,7 @@ from typing import Any
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Point, Workload
 from launchers import attempt as attempts
+from launchers import hooks
 from launchers.attempt import Measured
 from launchers.caches import Caches, before
 from launchers.host import Host, resolved_revision, versions
@@ -167,45 +168,63 @@ async def _one_start(job: Job, agenda: Agenda, again: bool) -> Outcome:
         async with host.supervisor(job.tell) as supervisor:
             stack = Stack(host, results_dir, supervisor)
             job.tell("deployment_start", deployment=job.deployment.name, run=results_dir.name)
+            was_served = False
             try:
-                await _serve(job, stack, agenda, outcome, again)
+                was_served = await _serve(job, stack, agenda, outcome, again)
             finally:
                 # Also when cancelled: points that are finished keep what they cost.
-                await _stopped(job, stack, agenda, outcome)
+                await _stopped(job, stack, agenda, outcome, was_served)
     return outcome
 
 
-async def _stopped(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome) -> None:
-    """Stops the stack, then writes the results once more, each with its share of what starting and stopping took."""
+async def _stopped(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, was_served: bool) -> None:
+    """Stops the stack, then writes the results once more, each with its share of what starting and stopping took.
+
+    `was_served`: the processes were started, and nobody told the session to stop, so `post_test` is due.
+    """
     started = time.monotonic()
     job.tell("deployment_stopping")
+    wrong: tuple[str, ...] | None = None
+    stop_s = 0.0
     try:
         await stack.supervisor.stop()
-    finally:
         stop_s = time.monotonic() - started
+        if was_served:
+            wrong = await hooks.after(job, stack)
+    finally:
+        stop_s = stop_s or time.monotonic() - started
         job.tell("deployment_stop", run=stack.results_dir.name, duration_s=round(stop_s, 3))
         sharing = len(outcome.measured)
         if not outcome.measured:
             outcome.durations_s = {**stack.durations_s, "stop": stop_s}
         for point, result, final in outcome.measured:
             costly = _with_costs(job, result, stop_s, sharing)
+            if wrong:
+                costly = replace(costly, verdict=costly.verdict.also("invalid", *wrong))
+            elif wrong is None and hooks.has_post_test(job):
+                costly = replace(costly, notes=(*costly.notes, "post_test was not run to its end"))
             agenda.replace(result, costly)
             job.store.write_result(job.deployment, point, costly, final)
 
 
-async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again: bool) -> None:
-    """Measures points until none is left, the stack is lost, or the next one wants a stack of its own."""
+async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again: bool) -> bool:
+    """Measures points until none is left, the stack is lost, or the next one wants a stack of its own.
+
+    False where a hook kept the stack from being started.
+    """
+    if await _kept_from_starting(job, stack, outcome):
+        return False
     try:
         await become_ready(job, stack)
     except (Died, NotReady) as problem:
         outcome.reasons = ("the stack did not become ready", *reasons_of(problem))
         job.tell("deployment_failed", reasons=outcome.reasons)
-        return
+        return True
     outcome.was_ready = True
     while (point := agenda.current) is not None:
         alone = _workload(point).isolation == "restart"
         if alone and outcome.measured:
-            return
+            return True
         if stack.supervisor.died is not None:
             outcome.reasons = stack.supervisor.died.reasons
         else:
@@ -213,7 +232,23 @@ async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again
         if outcome.reasons:
             job.tell("deployment_failed", reasons=outcome.reasons)
         if outcome.reasons or alone:
-            return
+            return True
+    return True
+
+
+async def _kept_from_starting(job: Job, stack: Stack, outcome: Outcome) -> bool:
+    """Runs what comes before the processes; true where it failed."""
+    if not job.deployment.hooks:
+        return False
+    begun = time.monotonic()
+    try:
+        wrong = await hooks.before(job, stack)
+    finally:
+        stack.durations_s["setup"] = time.monotonic() - begun
+    if wrong:
+        outcome.reasons = ("the stack was not started", *wrong)
+        job.tell("deployment_failed", reasons=outcome.reasons)
+    return bool(wrong)
 
 
 async def _next(
@@ -225,13 +260,22 @@ async def _next(
         return caches.lost
     result, lost = await _point(job, stack, agenda, point, caches)
     final = not (lost and again and agenda.may_try_again)
-    job.store.write_result(job.deployment, point, result, final)
+    job.store.write_result(job.deployment, point, _so_far(job, result), final)
     outcome.measured.append((point, result, final))
     if final:
         agenda.done(result)
     else:
         agenda.hit(result)
     return lost
+
+
+def _so_far(job: Job, result: Result) -> Result:
+    """What is stored of a result while the stack is up: with a `post_test` to come nothing is valid."""
+    if not hooks.has_post_test(job):
+        return result
+    return replace(
+        result, verdict=result.verdict.also("failed", "servix was killed before post_test was run")
+    )
 
 
 async def _point(

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from launchers import guard
 from launchers.child import Command, Died, Exit, signal_number, words
+from launchers.exits import ended
 from launchers.guardian import Guardian, Tell
 from launchers.refusal import Trouble
 
@@ -180,7 +181,9 @@ class Supervisor:
     def _server_gone(self, child: Child, code: int) -> None:
         # First the watch, then the news: a listener that fails must not hide a death.
         if self._stopping is None and self._death is not None and not self._death.done():
-            self._death.set_result(Died(child.command.name, code, child.command.log, self._how(child, code)))
+            command = child.command
+            how = self._how(child, code) or ended(command.title or command.name, code)
+            self._death.set_result(Died(command.name, code, command.log, how))
         self._client_gone(child, code)
 
     def _how(self, child: Child, code: int) -> str:  # noqa: ARG002

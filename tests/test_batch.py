@@ -18,8 +18,14 @@ from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Node, Plan
 from launchers.allocated import Allocated, NoAllocation, _bound
+from launchers.host import SERVIX_DIR
 from launchers.submitted import work
 
+OVER_NODES = (
+    *("prefill.num_nodes=2", "decode.num_nodes=2"),
+    *("prefill.tensor_parallel_size=16", "decode.tensor_parallel_size=8", "decode.pipeline_parallel_size=2"),
+    *("constraints.tp_times_pp_le_gpus_per_node=false", "constraints.prefill_tp_le_decode_tp=false"),
+)
 PLACE = Place("/shared/store/some 100%-0123456789", "/opt/servix", "/opt/servix/.venv/bin/python", "/home/me")
 SIZE = Size(60)
 FULL: dict[str, Any] = {
@@ -169,6 +175,20 @@ def test_a_step_is_on_its_node_with_its_gpus() -> None:
     frontend = step(deployment, "frontend")
     assert "--gpus-per-node=0" in frontend
     assert frontend[frontend.index("env") + 3] == "CUDA_VISIBLE_DEVICES="
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang"])
+def test_the_steps_of_workers_over_two_nodes(backend: str) -> None:
+    """One process per node, ranks, the first node's name and one port for all ranks of a worker."""
+    made = plan("system=slurm", f"backend={backend}", "topology=separate", *OVER_NODES)
+    (deployment,) = made.deployments
+    lines = []
+    for process in deployment.processes:
+        lines.append(f"# {process.name}")
+        lines += [
+            shlex.quote(word).replace(str(SERVIX_DIR), "SERVIX") for word in step(deployment, process.name)
+        ]
+    golden.check(f"emit/two-nodes-{backend}.steps.txt", "\n".join([*lines, ""]))
 
 
 def test_a_step_in_a_container() -> None:

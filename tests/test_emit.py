@@ -314,7 +314,7 @@ def fake_stack(tmp_path: Path, behaviour: str, load: str) -> tuple[Deployment, P
         phases=(replace(phase, name="one"), replace(phase, name="two")),
         env={"AT": url, "MINE": "x y"},
         unset_env=("SERVIX_GONE",),
-        between_command="echo between >> '{results_dir}/notes'",
+        between_command="echo between >> {results_dir}/notes",
     )
     script = tmp_path / "run.sh"
     point = replace(PLAN.points[0], workload=asked)

@@ -204,6 +204,17 @@ def test_each_part_of_a_worker_over_nodes_is_told_its_rank(backend: str) -> None
     assert all(p.env["CUDA_VISIBLE_DEVICES"] == "0,1,2,3,4,5,6,7" for p in parts)
 
 
+def test_one_mocker_plays_a_worker_over_nodes() -> None:
+    made = deployment("topology=aggregated", *BIG, *role("aggregated", n=4, tp=16))
+    modules = [part.argv[1:3] for part in workers(made)]
+    assert [words[0] == "-m" for words in modules] == [True, False, True, False]
+    last = workers(made)[3]
+    assert last.argv[1:] == (
+        *("{servix_dir}/launchers/stand_in.py", "--head", "{node:2}:9090", "--rank", "1", "--of", "2"),
+    )
+    assert (last.rank, workers(made)[2].rank, made.processes[0].rank) == (1, 0, None)
+
+
 NODES = [
     # id, overrides, names of the nodes, nodes of decode (or aggregated), nodes of prefill
     ("none", (), [None, None], [0], [1]),

@@ -8,7 +8,7 @@ from typing import Any
 from compiler import late
 from compiler.errors import Problem, error
 from compiler.late import MODEL_WORDS, SETTING_WORDS
-from compiler.model import Config, Engine
+from compiler.model import HOOKS, Config, Engine
 from compiler.placement import Placement
 from compiler.rules import accuracy
 
@@ -35,6 +35,7 @@ def settings_with_nodes(config: Config) -> Iterable[tuple[str, str, Mapping[str,
         "lmcache": config.lmcache,
         "lmcache_controller.command": config.lmcache_controller.command,
         "between_phases.command": command,
+        **{key: getattr(config, key) for key in HOOKS},
     }
     for place, value in lists.items():
         yield from ((key, text, {}) for key, text in _texts(place, value))
@@ -89,7 +90,9 @@ def _engine_words(config: Config, chosen: Engine, placement: Placement) -> Itera
             "args": chosen.args,
             f"roles.{worker.role}": chosen.roles.get(worker.role, []),
         }
-        lists |= {"multi_node": chosen.multi_node} if spans else {}
+        if spans:
+            lists |= {"multi_node": chosen.multi_node, "multi_node_rest": chosen.multi_node_rest}
+            lists |= {"multi_node_stand_in": chosen.multi_node_stand_in or []}
         texts = [(f"{key}.{i}", word) for key, words in lists.items() for i, word in enumerate(words)]
         texts += [(f"env.{name}", value) for name, value in chosen.env.items()]
         for key, text in texts:

@@ -12,7 +12,7 @@ from typing import Any
 from compiler import flags, late, secret
 from compiler.catalogue import catalogue, passed
 from compiler.errors import NOTHING, Problem, error, warning
-from compiler.model import ROLES_OF_TOPOLOGY, Config, Role
+from compiler.model import HOOKS, ROLES_OF_TOPOLOGY, Config, Role
 from compiler.placement import Placement
 from compiler.served import WORKLOAD
 
@@ -136,8 +136,11 @@ def commands(config: Config, placement: Placement) -> Iterable[Problem]:
         "lmcache_controller.command": config.lmcache_controller.command or [],
         "bench.extra_args": config.bench.extra_args,
     }
-    if isinstance(config.between_phases.command, str):
-        yield from _unbalanced("between_phases.command", config.between_phases.command)
+    texts = {"between_phases.command": config.between_phases.command}
+    texts |= {key: getattr(config, key) for key in HOOKS}
+    for place, text in texts.items():
+        if isinstance(text, str):
+            yield from _unbalanced(place, text)
     if config.accuracy is not None:
         places |= {"accuracy.entrypoint": config.accuracy.entrypoint, "accuracy.cli": config.accuracy.cli}
         yield from _unbalanced("accuracy.setup_command", config.accuracy.setup_command or "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from compiler.catalogue import catalogue
 from compiler.errors import Problem, error
-from compiler.model import Config, Role
+from compiler.model import DP_ATTENTION, Config, Role
 from compiler.placement import Placement, nodes_per_worker
 
 
@@ -42,16 +43,14 @@ def whole_nodes(config: Config, placement: Placement) -> Iterable[Problem]:
                 f"set {name}.num_nodes={span} or a multiple",
             )
         chosen = config.backend.engines.get(config.engine)
-        if role.data_parallel_size > 1 and chosen is not None and not chosen.data_parallel_over_nodes:
+        is_spread = role.data_parallel_size > 1 and not role.has_dp_attention
+        if is_spread and chosen is not None and not chosen.data_parallel_over_nodes:
             reason = f"servix does not know how {config.backend.name} spreads data parallel ranks over nodes"
             key = f"{name}.data_parallel_size"
-            yield error(
-                "worker-larger-than-node",
-                key,
-                role.data_parallel_size,
-                reason,
-                f"set {key}=1, and use more workers",
-            )
+            hint = f"set {key}=1, and use more workers"
+            if DP_ATTENTION in catalogue(tuple(chosen.catalogues)).flags:
+                hint += f", or +{name}.args.{DP_ATTENTION}=true"
+            yield error("worker-larger-than-node", key, role.data_parallel_size, reason, hint)
         if role.workers_per_node > 1:
             reason = f"{_a(name)} worker spans {span} nodes, so a node cannot hold several"
             key = f"{name}.workers_per_node"

@@ -222,7 +222,7 @@ load env --default-signal \
     --concurrency 2 \
     --artifact-dir "$RESULTS_DIR"/artifacts/round_1 ||
     fail 'phase round_1 failed'
-timeout --kill-after=10 120 bash -c 'echo '"'"'between rounds'"'"' >> '"$RESULTS_DIR"/notes ||
+timeout --kill-after=10 120 bash -c 'echo '"'"'between rounds'"'"' >> '"${RESULTS_DIR@Q}"/notes ||
     fail 'the command after phase round_1 failed'
 DEADLINE=$((SECONDS + 120))
 wait_for completion seen_completion http://"$NODE_0":8000/v1/chat/completions '{"model": "servix/tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}'
