@@ -15,7 +15,7 @@ class Log:
 
     def add(self, line: bytes) -> None:
         with self._changed:
-            self._lines.append((time.time(), line if line.endswith(b"\n") else line + b"\n"))
+            self._lines.append((round(time.time(), 6), line if line.endswith(b"\n") else line + b"\n"))
             self._changed.notify_all()
 
     def close(self) -> None:
