@@ -19,6 +19,7 @@ from compiler import digest
 from compiler.plan import Plan, Point
 from launchers import best, gates, search
 from launchers.best import Best, Reproduce
+from launchers.refusal import Trouble
 from launchers.results import repeats, report, table
 from launchers.results.frame import csv_text, labels_of
 from launchers.results.result import Result
@@ -49,6 +50,8 @@ class Measured:
     interrupted: bool
     search: search.Search | None
     started: datetime
+    trouble: Trouble | OSError | None = None
+    """What ended the command before all was measured, such as a full disk; to be told after what was kept."""
 
     @property
     def results(self) -> list[Result]:
@@ -163,6 +166,8 @@ def _tell_missing(ending: Ending, stream: TextIO) -> None:
             print(f"{label}: another command measures it; the same command attaches to it", file=stream)
         elif entry.standing.result is None and ending.measured.interrupted:
             print(f"{label}: not measured, the command was interrupted", file=stream)
+        elif entry.standing.result is None and ending.measured.trouble is not None:
+            print(f"{label}: not measured, the command ended with an error", file=stream)
         elif entry.standing.result is None:
             reasons = "; ".join(entry.standing.reasons) or "it was not measured"
             print(f"{label}: {entry.standing.status}: {reasons}", file=stream)

@@ -74,6 +74,8 @@ def main(folder: Path, name: str = WORK) -> int:
         plan, srun_args = submitted.work(folder, name)
         system = Job(srun_args)
         measured = run.attended(plan, system, Store(folder.parents[1]))
+        if measured.trouble is not None:
+            raise measured.trouble
     except Unfit as unfit:
         tell(unfit.problems, sys.stderr)
         return FAULT

@@ -224,6 +224,9 @@ def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
         sweeper.sweep(arguments)
     except KeyboardInterrupt:
         return trials.finish(interrupted=True)
+    except (Trouble, OSError):
+        trials.finish()
+        raise
     except Spent as spent:
         tell(spent.problems, sys.stderr)
         print("servix: the search ends here", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from compiler.sweep import Group, group
 from launchers import gates, search, writable
 from launchers.ending import Measured, Seen, Telling, finish, labels_in
 from launchers.ledger import is_done
-from launchers.refusal import Unfit, refuse
+from launchers.refusal import Trouble, Unfit, refuse
 from launchers.results.result import Result
 from launchers.store import Standing, Store, StoreError, standing_of
 
@@ -65,14 +66,19 @@ def run(plan: Plan, system: System, output_dir: Path, telling: Telling) -> int:
     """The exit code: 0 every point valid, 3 a point is not, 4 a gate failed, 130 interrupted.
 
     0 as well for a search that found a load, and for a command that leaves the work to a process of its own.
-    Raises StoreError when results cannot be written.
+    What was kept is shown, too, where something ended the command: raises that Trouble, or OSError, afterwards.
     """
     store = Store(output_dir)
     try:
         measured = measure(plan, system, store, telling.form)
     except Unfit as unfit:
         return refuse(unfit.problems)
-    return measured if isinstance(measured, int) else finish(plan, measured, store, telling)
+    if isinstance(measured, int):
+        return measured
+    code = finish(plan, measured, store, telling)
+    if measured.trouble is not None:
+        raise measured.trouble
+    return code
 
 
 def measure(plan: Plan, system: System, store: Store, form: str) -> Measured | int:
@@ -85,7 +91,10 @@ def measure(plan: Plan, system: System, store: Store, form: str) -> Measured | i
 
 
 def attended(plan: Plan, system: System, store: Store) -> Measured:
-    """Has done what is not done yet, and stays for it. Raises Unfit when nothing can be started."""
+    """Has done what is not done yet, and stays for it. Raises Unfit when nothing can be started.
+
+    What ended it early, if anything did, is its `trouble`.
+    """
     measured = _measure(plan, system, store, None)
     if isinstance(measured, int):
         raise TypeError("nothing was to be left to others")
@@ -113,7 +122,7 @@ def _measure(plan: Plan, system: System, store: Store, leave: str | None) -> Mea
         todo = todo if choose()([]) is not None else []
     _announce(plan, len(distinct), len(done), store)
     _tell_lost(plan, list(distinct.values()), before)
-    interrupted, measured = False, dict[str, Result]()
+    interrupted, measured, trouble = False, dict[str, Result](), None
     if todo:
         # A session takes a while to import; a finished sweep that is asked for again needs none.
         from launchers.turns import Wishes
@@ -135,6 +144,8 @@ def _measure(plan: Plan, system: System, store: Store, leave: str | None) -> Mea
             measured |= system.realise(groups, store, write_files, wishes)
         except KeyboardInterrupt:
             interrupted = True
+        except (Trouble, OSError) as problem:
+            trouble = problem
     for key, point in distinct.items():
         if before[key].note:
             store.mend(plan.deployment(str(point.deployment)), point)
@@ -144,7 +155,7 @@ def _measure(plan: Plan, system: System, store: Store, leave: str | None) -> Mea
         else Seen(point, _seen(_look(plan, store, point), before[key], measured.get(str(key))), reused=False)
         for key, point in distinct.items()
     ]
-    return together(plan, seen, base, started, interrupted)
+    return replace(together(plan, seen, base, started, interrupted), trouble=trouble)
 
 
 def together(

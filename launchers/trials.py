@@ -84,7 +84,8 @@ class Trials:
     def launch(self, batch: Sequence[Sequence[str]]) -> list[JobReturn]:
         """One JobReturn per point, in order: completed with the objective, or failed with the reason.
 
-        Raises KeyboardInterrupt when the command is interrupted, Spent when a guard ends the search, StoreError.
+        Raises KeyboardInterrupt when the command is interrupted, Spent when a guard ends the search, and what ended a
+        measurement (Trouble, OSError).
         """
         plan = command.compiled(self.composer, batch)
         try:
@@ -120,6 +121,7 @@ class Trials:
             self.measured[0],
             seen=tuple(seen.values()),
             interrupted=interrupted or any(measured.interrupted for measured in self.measured),
+            trouble=self.measured[-1].trouble,
         )
         plan = Plan(points, tuple(deployments.values()))
         reproduce = partial(best.reproduced, self.composer)
@@ -163,6 +165,8 @@ class Trials:
         self.measured.append(measured)
         if measured.interrupted:
             raise KeyboardInterrupt
+        if measured.trouble is not None:
+            raise measured.trouble
         return measured
 
     def _returned(self, overrides: Sequence[str], point: Point, measured: Measured | None) -> JobReturn:

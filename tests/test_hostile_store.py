@@ -67,6 +67,10 @@ def test_a_disk_that_fills_up_under_a_measurement(tmp_path: Path, disk: Disk, st
     code, out, err = command.ended()
     assert (code, disk.says in err) == (1, True), err
     assert "output_dir=" in err
+    # What was kept is shown all the same, then the error.
+    assert out.count(" valid ") == 1, out
+    assert f"{SECOND}: not measured, the command ended with an error" in out
+    assert err.splitlines()[-1].startswith("error: ")
     nothing_left(command)
     assert command.attempts() == [(FIRST, 1, "valid"), (SECOND, 1, "none")]
     assert verdicts(command) == ["valid"]

@@ -23,7 +23,7 @@ from compiler.sweep import Group
 from launchers import command, ending
 from launchers.refusal import Unfit
 from launchers.results import Result
-from launchers.store import Store
+from launchers.store import Store, StoreError
 from launchers.trials import Lost, Spent, Trials, unfit
 from launchers.turns import Wishes
 
@@ -38,13 +38,15 @@ def check(groups: Sequence[Group]) -> None:
 def realise(
     groups: Sequence[Group], store: Store, write_files: Callable[[Deployment], None], wishes: Wishes
 ) -> dict[str, Result]:
-    """Throughput is a hundred times the concurrency; a concurrency of 5 is invalid, 6 unfit, 9 interrupts."""
+    """Throughput is a hundred times the concurrency; 5 is invalid, 6 unfit, 7 a full disk, 9 interrupts."""
     found: dict[str, Result] = {}
     for group in groups:
         for point in group.points:
             load = point.config["aiperf"]["concurrency"]
             if load == 6:
                 raise Unfit([error("port-taken", "dynamo.port", 8000, "is taken")])
+            if load == 7:
+                raise StoreError(store.root, "no space left on device")
             if load == 9:
                 raise KeyboardInterrupt
             status: Any = "invalid" if load == 5 else "valid"
@@ -178,6 +180,18 @@ def test_an_interrupted_search_is_130_and_shows_what_it_has(
         trials.launch(batch(3, 9))
     assert trials.finish(interrupted=True) == ending.INTERRUPTED
     assert "aiperf-c3-r50" in capsys.readouterr().out
+
+
+def test_what_ends_a_search_is_told_after_what_it_has(
+    trials: Trials, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials.launch(batch(4))
+    with pytest.raises(StoreError):
+        trials.launch(batch(7))
+    trials.finish()
+    shown = capsys.readouterr().out
+    assert "aiperf-c4-r50" in shown
+    assert "aiperf-c7-r50: not measured, the command ended with an error" in shown
 
 
 @pytest.mark.parametrize(
