@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from figure import Figure, Line
 from measure import HERE, Failed, Took, fresh_folder, interleaved, median, servix, took
@@ -25,11 +26,11 @@ def sweep(points: int) -> list[str]:
     ]
 
 
-def planned(points: int, timeout_s: float = TIMEOUT_S) -> Took:
+def planned(points: int, timeout_s: float = TIMEOUT_S, more: Sequence[str] = ()) -> Took:
     """One plan of so many points as JSON, checked to hold them all without an error."""
     with fresh_folder() as folder:
         # As a shell would: the document goes to a file, and only the file is looked at.
-        words = servix("action=plan", "format=json", f"output_dir={folder}/outputs", *sweep(points))
+        words = servix("action=plan", "format=json", f"output_dir={folder}/outputs", *sweep(points), *more)
         script = ["bash", "-c", 'out=$1; shift; exec "$@" >"$out"', "bash", "plan.json", *words]
         result = took(script, folder, timeout_s)
         found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["points"]

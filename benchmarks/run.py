@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import asked_again
 import load_sweep
 import plan_10000
+import plan_manifests
 import plan_many
 import plan_one
 import start_stop
@@ -25,7 +26,17 @@ from measure import Failed
 
 FIGURES = {
     module.FIGURE.name: module.FIGURE
-    for module in (plan_one, start_stop, whole_run, watching, asked_again, plan_many, plan_10000, load_sweep)
+    for module in (
+        plan_one,
+        start_stop,
+        whole_run,
+        watching,
+        asked_again,
+        plan_many,
+        plan_manifests,
+        plan_10000,
+        load_sweep,
+    )
 }
 
 

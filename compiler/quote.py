@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from compiler import late
@@ -22,6 +23,8 @@ _YAML_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _YAML_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 _YAML_UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 CONTINUED = " \\\n    "
+MOST_KEPT = 10_000
+"""Keys that are remembered: the objects of a cluster have few, and each many times."""
 LONGEST_YAML_KEY = 1024
 """In characters: YAML's limit for a key written as `key: value`; a longer one is written as `? key`."""
 
@@ -116,6 +119,8 @@ def yaml_scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
+        if value.isascii() and value.isprintable():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return '"' + _YAML_UNSAFE.sub(_yaml_escape, value) + '"'
     if isinstance(value, int):
         return str(int(value))
@@ -150,33 +155,42 @@ def yaml_block(data: Mapping[str, Any]) -> str:
     return "\n".join(_yaml_lines(data)) if data else "{}"
 
 
-def _yaml_lines(data: Any) -> Iterator[str]:
+def _yaml_lines(data: Any) -> list[str]:
     """Lines of a mapping or list that is not empty."""
-    if isinstance(data, Mapping):
-        items = [(f"{_yaml_key(key)}:", value) for key, value in sorted(data.items())]
-    else:
-        items = [("-", value) for value in data]
-    for head, value in items:
+    lines: list[str] = []
+    if not isinstance(data, Mapping):
+        for value in data:
+            flow = _yaml_flow(value)
+            first, *rest = _yaml_lines(value) if flow is None else [flow]
+            lines.append(f"- {first}")
+            lines += ["  " + line for line in rest]
+        return lines
+    for name, value in sorted(data.items()):
+        head = f"{_yaml_key(name)}:"
         if len(head) > LONGEST_YAML_KEY:
-            yield f"? {head[:-1]}"
+            lines.append(f"? {head[:-1]}")
             head = ":"
         flow = _yaml_flow(value)
-        yield head if flow is None else f"{head} {flow}"
+        lines.append(head if flow is None else f"{head} {flow}")
         if flow is None:
-            yield from ("  " + line for line in _yaml_lines(value))
+            lines += ["  " + line for line in _yaml_lines(value)]
+    return lines
 
 
 def _yaml_flow(value: Any) -> str | None:
     """A value that fits beside its key: a scalar, an empty collection, a list of scalars; else null."""
+    if isinstance(value, str):
+        return yaml_scalar(value)
     if isinstance(value, Mapping):
         return None if value else "{}"
     if not isinstance(value, Sequence) or isinstance(value, str):
         return yaml_scalar(value)
-    if any(isinstance(item, Mapping | Sequence) and not isinstance(item, str) for item in value):
+    if any(not isinstance(item, str) and isinstance(item, Mapping | Sequence) for item in value):
         return None
     return "[" + ", ".join(yaml_scalar(item) for item in value) + "]"
 
 
+@lru_cache(MOST_KEPT)
 def _yaml_key(key: Any) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a key must be text, not {key!r}")

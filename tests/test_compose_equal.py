@@ -22,6 +22,7 @@ SELECTIONS = [
     ("topology=shared",),
     ("backend=sglang", "lmcache=on"),
     ("system=slurm", "bench=genai_perf"),
+    ("system=kubernetes",),
 ]
 
 

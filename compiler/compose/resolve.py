@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from compiler.complaint import sentence
 from compiler.errors import NOTHING, Problem, error
 
-_PLAIN_INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}\Z")
+_PLAIN_INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
 
 def plain_data(config: DictConfig) -> tuple[dict[str, Any] | None, list[Problem]]:
@@ -63,8 +63,8 @@ def watched_keys(config: DictConfig) -> frozenset[str] | None:
             children = node._content
             nodes += children.values() if isinstance(children, dict) else children
         elif node._is_interpolation():
-            match = _PLAIN_INTERPOLATION.match(str(node._value()))
-            if match is None:
+            text = str(node._value())
+            if "\\" in text or "${" in _PLAIN_INTERPOLATION.sub("", text):
                 return None
-            found.add(match[1])
+            found.update(_PLAIN_INTERPOLATION.findall(text))
     return frozenset(found)
