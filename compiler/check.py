@@ -88,6 +88,7 @@ RULES: tuple[Rule, ...] = (
     Rule("placeholder", "templated settings hold known placeholders only", placeholders.placeholders),
     Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache),
     Rule("command", "words of a command are what was meant", settings.commands),
+    Rule("telemetry", "exporters of GPU metrics are started where they are asked", workload.telemetry),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
     Rule(
         "load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load
