@@ -71,6 +71,10 @@ class Host:
             **{f"node:{index}": address for index, address in enumerate(self.addresses)},
         }
 
+    def commands(self, deployment: Deployment, results_dir: Path) -> list[Command]:
+        """The processes of a deployment that are started from here, in start order."""
+        return [self.command(process, results_dir) for process in deployment.processes]
+
     def command(self, process: Process, results_dir: Path) -> Command:
         """The process as it is started here; its log goes to `results_dir/logs`."""
         names = self.names(results_dir)

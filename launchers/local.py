@@ -69,9 +69,10 @@ def work(
     write_files: Callable[[Deployment], None],
     wishes: Wishes,
     claims: Mapping[str, Claim],
+    display: Display | None = None,
 ) -> Mapping[str, Result]:
     """The same on the machines that `claims` (by the deployment's digest) give, until `stop` is told."""
-    display = Display(sys.stderr, several=wishes.parallel > 1)
+    display = display or Display(sys.stderr, several=wishes.parallel > 1)
     turns = Turns(store, wishes, display, partial(_measure, store, write_files, wishes, display, claims))
     try:
         with display:

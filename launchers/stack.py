@@ -52,8 +52,9 @@ async def become_ready(job: Job, stack: Stack) -> None:
     """
     deployment, begun = job.deployment, time.monotonic()
     probes = {process.name: process.ready for process in deployment.processes}
-    commands = [stack.host.command(process, stack.results_dir) for process in deployment.processes]
-    _write_settings(job, stack, commands)
+    commands = stack.host.commands(deployment, stack.results_dir)
+    if commands:
+        _write_settings(job, stack, commands)
 
     limit = f"launch.ready_timeout_s = {deployment.ready_timeout_s:g} s"
 

@@ -1,0 +1,69 @@
+"""The pod of a benchmark Job: the stack it measures is served elsewhere in the cluster, behind one address.
+
+Takes the host name of the frontend's service; gives commands that run in this pod.
+Never does: starting, restarting or ending a process of a deployment. The operator runs those, and the command that
+made the Job replaces them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compiler.plan import Deployment
+from launchers.child import Command
+from launchers.host import Host
+from launchers.refusal import Trouble
+
+NODE, JOB = "SERVIX_NODE", "SERVIX_JOB"
+"""Environment variables that name the node and the Job of this pod."""
+
+
+class Spent(Trouble):
+    """The stack is not fit for what comes next, and only who deployed it can start another."""
+
+    def __init__(self) -> None:
+        super().__init__("the next point needs a fresh deployment")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod(Host):
+    """`addresses` are the frontend's, whatever the node."""
+
+    @property
+    def is_here(self) -> bool:
+        """Never: what is served cannot be looked at from here."""
+        return False
+
+    @property
+    def ran(self) -> Mapping[str, Any]:
+        """What a result says of the machine."""
+        named = {"pod": socket.gethostname(), "job": os.environ.get(JOB), "node": os.environ.get(NODE)}
+        return {
+            "hosts": [os.environ.get(NODE) or socket.gethostname()],
+            "kubernetes": {key: value for key, value in named.items() if value},
+        }
+
+    def commands(self, deployment: Deployment, results_dir: Path) -> list[Command]:  # noqa: ARG002
+        """None."""
+        return []
+
+
+class OneStart:
+    """Gives the deployment that is there, once: what is restarted is another one. Raises Spent after that."""
+
+    def __init__(self, deployment: Deployment, frontend: str) -> None:
+        self._host = Pod((frontend,) * deployment.num_nodes, deployment.storage_cache_dir)
+        self._taken = False
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Host]:
+        if self._taken:
+            raise Spent
+        self._taken = True
+        yield self._host
