@@ -1,11 +1,11 @@
 """The program of a benchmark Job, against servers that it did not start: what it leaves, and what it says."""
 
-import gzip
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from compiling import ROOT
 
-from compiler.plan import Deployment, Plan, Point, Probe
-from compiler.plan_json import to_json
+from compiler.manifests.work import Work, files_of
+from compiler.plan import Deployment, Point, Probe
 from launchers.kubernetes.frames import Message, Reader
 from launchers.results.result import Result
 from launchers.store import Store
@@ -31,22 +31,16 @@ def point(*arguments: Any, **more: Any) -> Point:
     return replace(planned(*arguments, **more), config=CONFIG)
 
 
-def work(folder: Path, stack: Deployment, *points: Point, packed: bool = False, **more: Any) -> Path:
+def work(folder: Path, stack: Deployment, *points: Point, known: Sequence[Result] = ()) -> Path:
     """A folder as it is mounted into the Job's pod."""
     place = folder / "work"
     place.mkdir(exist_ok=True)
-    data = {
-        "schema": "servix.job/1",
-        "plan": to_json(Plan(points, (stack,))),
-        "frontend": HOST,
-        "results": str(folder / "volume"),
-        **more,
-    }
-    text = json.dumps(data)
-    if packed:
-        (place / "job.json.gz").write_bytes(gzip.compress(text.encode()))
-    else:
-        (place / "job.json").write_text(text)
+    names = {"frontend_node": HOST, "frontend_ip": HOST, "node:0": HOST, "storage_cache_dir": "/cache"}
+    made = files_of(Work(stack, points, 1, names, str(folder / "volume")))
+    for name, text in made.get("data", {}).items():
+        (place / name).write_text(text)
+    if known:
+        (place / "known.json.z").write_bytes(zlib.compress(json.dumps([r.to_json() for r in known]).encode()))
     return place
 
 
@@ -85,7 +79,7 @@ def results(messages: list[Message]) -> dict[str, Result]:
 
 def test_points_are_measured_on_what_is_served_elsewhere(tmp_path: Path) -> None:
     stack = deployment()
-    place = work(tmp_path, stack, point(1), point(2, phase("a"), phase("b")), packed=True)
+    place = work(tmp_path, stack, point(1), point(2, phase("a"), phase("b")))
     with served() as server:
         code, said, log = ran(place)
         assert server.poll() is None
@@ -97,7 +91,7 @@ def test_points_are_measured_on_what_is_served_elsewhere(tmp_path: Path) -> None
     }
     assert [entry["event"] for entry in of_kind(said, "event")].count("measurement") == 2
     [over] = of_kind(said, "over")
-    assert over == {"code": 0, "results": {"p1-0000000101234567": 1, "p1-0000000201234567": 1}}
+    assert over == {"code": 0, "attempt": 1, "results": {"p1-0000000101234567": 1, "p1-0000000201234567": 1}}
     # What it says is what lies on the volume.
     store = Store(tmp_path / "volume")
     for one in (point(1), point(2)):
@@ -140,7 +134,7 @@ def test_a_search_goes_on_from_what_is_known(tmp_path: Path) -> None:
     stack = deployment()
     with served():
         _, said, _ = ran(work(tmp_path, stack, point(1)))
-        known = [result.to_json() for result in results(said).values()]
+        known = [*results(said).values()]
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         code, again, _ = ran(work(elsewhere, stack, point(1), point(2), known=known))
@@ -149,15 +143,17 @@ def test_a_search_goes_on_from_what_is_known(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ('{"schema": "servix.job/9"}', "is not of the form servix.job/1"),
-    ("{", "error: "),
-    ('{"schema": "servix.job/1", "plan": {}}', "SERVIX_FRONTEND is not set"),
+    ("job.json", '{"schema": "servix.job/9"}', "is not of the form servix.kubernetes-job/1"),
+    ("job.json", "{", "error: "),
+    ("job.json.z", "x", "cannot be unpacked"),
+    ("else", "", "neither job.json nor job.json.z"),
+    ("job.json", '{"schema": "servix.kubernetes-job/1"}', "error: "),
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), WRONG, ids=["version", "cut", "no frontend"])
-def test_work_that_cannot_be_read(text: str, told: str, tmp_path: Path) -> None:
-    (tmp_path / "job.json").write_text(text)
+@pytest.mark.parametrize(("name", "text", "told"), WRONG)
+def test_work_that_cannot_be_read(name: str, text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
     code, said, log = ran(tmp_path)
     assert (code, [message.kind for message in said]) == (1, ["fault"])
     assert told in log

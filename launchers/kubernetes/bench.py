@@ -2,8 +2,8 @@
 
     python -m launchers.kubernetes.bench FOLDER
 
-Takes a folder with `job.json` (or `job.json.gz`): the plan of the deployment and these points, the frontend's host
-name, and what is known already; leaves attempts on the results volume and says events and results in its log
+Takes the files of the Job's ConfigMap (`compiler.manifests.work`), and `known.json.z` beside them, where a search goes
+on from results that others have; leaves attempts on the results volume and says events and results in its log
 (`frames`), where the command that made the Job reads them. What the volume has of these points is not measured again.
 Exit codes: 0 every point has a result, 1 a fault of ours, 75 the rest needs a fresh deployment, 128 more than the
 signal that stopped it.
@@ -11,23 +11,24 @@ signal that stopped it.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from compiler.errors import format_problem
+from compiler.manifests.benchmark import RESULTS_DIR
+from compiler.manifests.work import Work, work_of
 from compiler.plan import Deployment, Plan, Point
-from compiler.plan_json import from_json
 from compiler.sweep import Group
 from launchers import local, run
 from launchers.display import Display, View
 from launchers.kubernetes.frames import lines
 from launchers.kubernetes.pod import OneStart, Spent
-from launchers.ledger import is_done
 from launchers.listening import listening
 from launchers.refusal import Trouble, Unfit, tell
 from launchers.results.result import Result, ResultError
@@ -35,23 +36,10 @@ from launchers.store import Store
 from launchers.turns import Wishes
 
 OK, FAULT, FRESH = 0, 1, 75
-SCHEMA = "servix.job/1"
-WORK = "job.json"
+KNOWN = "known.json.z"
+"""Results that are known elsewhere, as compressed JSON."""
 FRONTEND, RESULTS = "SERVIX_FRONTEND", "SERVIX_RESULTS"
-"""Environment variables: host name of the frontend's service; where the results volume is mounted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a Job is to do."""
-
-    plan: Plan
-    frontend: str
-    """Host name of the frontend's service."""
-    results: Path
-    """Root of the store on the results volume."""
-    known: tuple[Result, ...] = ()
-    """What is known elsewhere, and a search goes on from."""
+"""Environment variables that say otherwise than the work: the frontend's host, where the results volume is."""
 
 
 class Teller:
@@ -101,9 +89,10 @@ class Shown(Display):
 class Bench:
     """The system of the process in a Job (`run.System`)."""
 
-    def __init__(self, frontend: str, display: Display) -> None:
+    def __init__(self, names: Mapping[str, str], display: Display) -> None:
+        """`names`: late-bound word -> what stands for it in this pod."""
         self.stopped_by: int | None = None
-        self._frontend, self._display = frontend, display
+        self._names, self._display = names, display
 
     def check(self, groups: Sequence[Group]) -> None:
         """What there is to check was checked before the Job was made."""
@@ -116,7 +105,7 @@ class Bench:
         wishes: Wishes,
     ) -> Mapping[str, Result]:
         """Measures the points. Raises KeyboardInterrupt when told to stop, Spent."""
-        claims = {group.deployment.digest: OneStart(group.deployment, self._frontend) for group in groups}
+        claims = {group.deployment.digest: OneStart(group.deployment, self._names) for group in groups}
         with listening() as stop:
             try:
                 return local.work(stop, groups, store, lambda _: None, wishes, claims, self._display)
@@ -132,43 +121,45 @@ def main(folder: Path) -> int:
     """The exit code of the Job's container."""
     say = Teller(sys.stdout)
     try:
-        work = read(folder)
-        code = measured(work, say)
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        return measured(work_of(files), known_in(files), say)
     except Unfit as unfit:
         tell(unfit.problems, sys.stderr)
-        code = FAULT
-    except (Trouble, OSError, ValueError) as problem:
+        reasons = [format_problem(problem) for problem in unfit.problems]
+    except (Trouble, OSError, ValueError, KeyError) as problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
-        say("fault", {"reason": str(problem)})
-        code = FAULT
-    return code
+        reasons = [str(problem)]
+    say("fault", {"reason": "; ".join(reasons)})
+    return FAULT
 
 
-def measured(work: Work, say: Teller) -> int:
+def measured(work: Work, known: Sequence[Result], say: Teller) -> int:
     """Measures what is not measured yet, then says all of it once more. Gives the exit code."""
-    store = Told(work.results, say)
-    seed(store, work)
-    system, code = Bench(work.frontend, Shown(sys.stderr, say)), OK
-    say("begun", {"points": [point.digest for point in work.plan.points]})
+    plan, store = Plan(work.points, (work.deployment,)), Told(_volume(work.results), say)
+    seed(store, plan, known)
+    frontend = os.environ.get(FRONTEND)
+    heads = dict.fromkeys(("frontend_node", "frontend_ip", "node:0"), frontend) if frontend else {}
+    system, code = Bench({**work.names, **heads}, Shown(sys.stderr, say)), OK
+    say("begun", {"points": [point.digest for point in plan.points], "attempt": work.attempt})
     try:
-        found = run.attended(work.plan, system, store)
+        found = run.attended(plan, system, store)
         code = FAULT if found.interrupted else OK
     except Spent:
         code = FRESH
     if system.stopped_by is not None:
         code = 128 + system.stopped_by
-    say("over", {"code": code, "results": repeat(store, work, say)})
+    say("over", {"code": code, "attempt": work.attempt, "results": repeat(store, plan, say)})
     return code
 
 
-def repeat(store: Store, work: Work, say: Teller) -> dict[str, int]:
-    """Says every result of the work that is there; gives the attempts, by the point's digest.
+def repeat(store: Store, plan: Plan, say: Teller) -> dict[str, int]:
+    """Says every result of the plan that is there; gives the attempts, by the point's digest.
 
     A log that grew too long has lost what was said first.
     """
     told = {}
-    for point in work.plan.points:
-        deployment = work.plan.deployment(str(point.deployment))
+    for point in plan.points:
+        deployment = plan.deployment(str(point.deployment))
         result = store.latest(deployment, point)
         if result is not None:
             say.result(result, final=True)
@@ -176,36 +167,33 @@ def repeat(store: Store, work: Work, say: Teller) -> dict[str, int]:
     return told
 
 
-def seed(store: Store, work: Work) -> None:
+def seed(store: Store, plan: Plan, known: Sequence[Result]) -> None:
     """Puts what is known elsewhere where this session looks for it."""
-    points = {point.digest: point for point in work.plan.points}
-    for result in work.known:
+    points = {point.digest: point for point in plan.points}
+    for result in known:
         point = points.get(result.point_digest)
         if point is None:
             continue
-        deployment = work.plan.deployment(str(point.deployment))
-        if not is_done(deployment, point, store.recorded(deployment, point)):
-            folder = store.point_dir(deployment, point) / "attempts" / str(result.attempt)
-            folder.mkdir(parents=True, exist_ok=True)
-            Store.write_result(store, deployment, point, result)
+        deployment = plan.deployment(str(point.deployment))
+        if store.recorded(deployment, point).result is None:
+            number = store.new_attempt(deployment, point).number
+            Store.write_result(store, deployment, point, replace(result, attempt=number))
 
 
-def read(folder: Path) -> Work:
-    """The work in a folder. Raises OSError, ValueError for a file of another form."""
-    packed = folder / f"{WORK}.gz"
-    text = gzip.decompress(packed.read_bytes()) if packed.exists() else (folder / WORK).read_bytes()
-    data = json.loads(text)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ValueError(f"{folder / WORK} is not of the form {SCHEMA}")
-    frontend = os.environ.get(FRONTEND) or data.get("frontend")
-    if not frontend:
-        raise ValueError(f"{FRONTEND} is not set: nobody says where the frontend is")
-    results = os.environ.get(RESULTS) or data.get("results") or "/servix/results"
+def known_in(files: Mapping[str, bytes]) -> list[Result]:
+    """Results in the files. Raises ValueError."""
+    if KNOWN not in files:
+        return []
     try:
-        known = tuple(Result.from_json(entry) for entry in data.get("known") or ())
-    except ResultError as problem:
-        raise ValueError(f"{folder / WORK}: known: {problem}") from problem
-    return Work(from_json(data["plan"]), str(frontend), Path(str(results)), known)
+        return [Result.from_json(entry) for entry in json.loads(zlib.decompress(files[KNOWN]))]
+    except (zlib.error, ResultError, TypeError) as problem:
+        raise ValueError(f"{KNOWN} cannot be read: {problem}") from problem
+
+
+def _volume(results: str) -> Path:
+    """The folder on the results volume, wherever that is."""
+    root, given = Path(RESULTS_DIR), os.environ.get(RESULTS)
+    return Path(given) / Path(results).relative_to(root) if given else Path(results)
 
 
 if __name__ == "__main__":

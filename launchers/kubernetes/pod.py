@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from launchers.child import Command
 from launchers.host import Host
 from launchers.refusal import Trouble
 
-NODE, JOB = "SERVIX_NODE", "SERVIX_JOB"
-"""Environment variables that name the node and the Job of this pod."""
+NODE, POD = "NODE_NAME", "POD_NAME"
+"""Environment variables that name this pod and its node."""
 
 
 class Spent(Trouble):
@@ -35,6 +35,14 @@ class Spent(Trouble):
 class Pod(Host):
     """`addresses` are the frontend's, whatever the node."""
 
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Late-bound words of which the work says what they stand for."""
+
+    def names(self, results_dir: Path) -> dict[str, str]:
+        """Late-bound word -> value; folders are those of this pod."""
+        own = Host.names(self, results_dir)
+        return {**own, **self.given, "servix_dir": own["servix_dir"], "results_dir": own["results_dir"]}
+
     @property
     def is_here(self) -> bool:
         """Never: what is served cannot be looked at from here."""
@@ -43,11 +51,8 @@ class Pod(Host):
     @property
     def ran(self) -> Mapping[str, Any]:
         """What a result says of the machine."""
-        named = {"pod": socket.gethostname(), "job": os.environ.get(JOB), "node": os.environ.get(NODE)}
-        return {
-            "hosts": [os.environ.get(NODE) or socket.gethostname()],
-            "kubernetes": {key: value for key, value in named.items() if value},
-        }
+        pod = os.environ.get(POD) or socket.gethostname()
+        return {"hosts": [os.environ.get(NODE) or pod], "kubernetes": {"pod": pod}}
 
     def commands(self, deployment: Deployment, results_dir: Path) -> list[Command]:  # noqa: ARG002
         """None."""
@@ -57,8 +62,9 @@ class Pod(Host):
 class OneStart:
     """Gives the deployment that is there, once: what is restarted is another one. Raises Spent after that."""
 
-    def __init__(self, deployment: Deployment, frontend: str) -> None:
-        self._host = Pod((frontend,) * deployment.num_nodes, deployment.storage_cache_dir)
+    def __init__(self, deployment: Deployment, names: Mapping[str, str]) -> None:
+        addresses = (names["frontend_node"],) * deployment.num_nodes
+        self._host = Pod(addresses, deployment.storage_cache_dir, given=dict(names))
         self._taken = False
 
     @contextlib.contextmanager
