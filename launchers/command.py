@@ -34,7 +34,7 @@ MOST_PROBLEMS = 30
 """Lines of problems that are shown: about a screen."""
 OK, FAULT, INTERRUPTED = 0, 1, 130
 
-REALISED_BY = frozenset({"local", "slurm"})
+REALISED_BY = frozenset({"local", "slurm", "kubernetes"})
 """Kinds of systems that plans are made true on."""
 
 
@@ -303,7 +303,8 @@ def system_of(plan: Plan, composer: Composer) -> System:
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
-    return _Late(partial(_slurm, plan, composer) if kind == "slurm" else _local)
+    launchers = {"slurm": partial(_slurm, plan, composer), "kubernetes": partial(_kubernetes, plan)}
+    return _Late(launchers.get(kind, _local))
 
 
 def _local() -> System:
@@ -317,6 +318,12 @@ def _slurm(plan: Plan, composer: Composer) -> Slurm:
 
     first = plan.points[0]
     return Slurm(composer.launcher(first.overrides), first.config["launch"])
+
+
+def _kubernetes(plan: Plan) -> System:
+    from launchers.kubernetes.launcher import Kubernetes
+
+    return Kubernetes(plan.points[0].config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ _STATES: Mapping[str, Callable[[Event], str]] = {
 
 LASTING = frozenset(
     {
+        "cluster",
         "deployment_ready",
         "phase_end",
         "accuracy_end",
@@ -228,6 +229,7 @@ _LINES: Mapping[str, Callable[[Event], str]] = {
         f"restarting the deployment ({e['restart']} of at most {e['most']} restarts)"
     ),
     "guardian_restart": lambda e: f"{e['how']}; {'another is there' if e['pid'] else 'there is no other'}",
+    "cluster": lambda e: str(e["what"]),
     "deployment_stopping": lambda _: "stopping",
     "deployment_stop": lambda e: f"deployment stopped in {e['duration_s']:.1f} s",
     "caches_reset": _caches_reset,

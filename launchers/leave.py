@@ -15,6 +15,7 @@ from typing import Any
 from launchers.lock import is_here
 
 QUESTION = "{who} goes on. [d]etach and let it, or [c]ancel it? [d] "
+DELETES = "{who} is ours alone. [c]ancel and delete it, or [d]etach and let it go on? [c] "
 
 
 def leave(holder: Mapping[str, Any], asks: bool) -> None:
@@ -42,13 +43,25 @@ def leave_jobs(jobs: Sequence[str], cancel: Callable[[Sequence[str]], None], ask
     _say(f"cancelled: {who}; what was measured is kept")
 
 
-def _wants_end(who: str) -> bool:
+def stays(who: str, asks: bool) -> bool:
+    """Asks the same about what runs in a cluster and would run for ever: where nobody answers, it is ended."""
+    if not asks or not sys.stdin.isatty() or not sys.stderr.isatty() or _wants_end(who, DELETES):
+        _say(f"cancelled: {who} is deleted; what was measured is kept")
+        return False
+    _say(
+        f"detached: {who} goes on, and holds its GPUs; the same command attaches again, and deletes it in the end"
+    )
+    return True
+
+
+def _wants_end(who: str, question: str = QUESTION) -> bool:
     try:
-        print(QUESTION.format(who=who), end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in ("c", "cancel")
+        print(question.format(who=who), end="", file=sys.stderr, flush=True)
+        said = sys.stdin.readline().strip().lower()
+        return said not in ("d", "detach") if question is DELETES else said in ("c", "cancel")
     except (KeyboardInterrupt, OSError):
         print(file=sys.stderr)
-        return False
+        return question is DELETES
 
 
 def _say(text: str) -> None:

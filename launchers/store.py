@@ -27,7 +27,7 @@ from typing import Any
 
 from compiler.digest import digest, short
 from compiler.plan import Deployment, Point, Status
-from launchers import submitted
+from launchers import deployed, submitted
 from launchers.atomic import StoreError, as_json, guarded, write_atomically
 from launchers.lock import Busy, Lock
 from launchers.results.result import Result
@@ -57,7 +57,7 @@ __all__ = [
     "write_atomically",
 ]
 
-OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl"})
+OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl", deployed.NAME})
 """Files of a deployment's folder."""
 SWEEP = "SERVIX_SWEEP"
 """Environment variable that names the folder of a command which was left to a process of its own."""
@@ -197,6 +197,8 @@ class Store:
         """Who works on the deployment now (`pid`, `host`, `points`, ...), or is to (`job`); null when nobody does."""
         found = Lock(self.lock_path(deployment), is_over=submitted.is_over).holder()
         job = submitted.holder(self.deployment_dir(deployment))
+        if job is None and found is None:
+            job = deployed.holder(self.deployment_dir(deployment))
         return found if job is None else {**(found or {}), **job}
 
     def latest(self, deployment: Deployment, point: Point) -> Result | None:

@@ -31,7 +31,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 WATCH_S = 30.0
 """Without news, objects are looked at again after so long."""
 
-GLOBAL = frozenset({"Node", "Namespace", "StorageClass", "CustomResourceDefinition", "SelfSubjectAccessReview"})
+GLOBAL = frozenset(
+    {"Node", "Namespace", "StorageClass", "CustomResourceDefinition", "SelfSubjectAccessReview"}
+)
 _PLURALS = {"StorageClass": "storageclasses"}
 
 
@@ -179,9 +181,7 @@ class Cluster:
             wake.set()
             await asyncio.sleep(1.0)
 
-    async def _watched(
-        self, version: str, kind: str, labels: Mapping[str, str], wake: asyncio.Event
-    ) -> None:
+    async def _watched(self, version: str, kind: str, labels: Mapping[str, str], wake: asyncio.Event) -> None:
         with _translated(f"watch {kind}"):
             stream = self.client.watch(resource(version, kind), labels=dict(labels))
             try:

@@ -27,6 +27,7 @@ from compiler.plan import Deployment, Plan, Point
 from compiler.sweep import Group
 from launchers import local, run
 from launchers.display import Display, View
+from launchers.kubernetes.exit import FRESH
 from launchers.kubernetes.frames import lines
 from launchers.kubernetes.pod import OneStart, Spent
 from launchers.listening import listening
@@ -35,7 +36,7 @@ from launchers.results.result import Result, ResultError
 from launchers.store import Store
 from launchers.turns import Wishes
 
-OK, FAULT, FRESH = 0, 1, 75
+OK, FAULT = 0, 1
 KNOWN = "known.json.z"
 """Results that are known elsewhere, as compressed JSON."""
 FRONTEND, RESULTS = "SERVIX_FRONTEND", "SERVIX_RESULTS"

@@ -171,5 +171,3 @@ class Collector:
 def quoted(heard: Heard, job: str) -> list[str]:
     """The end of a Job's log, as reasons quote it."""
     return [f"end of the log of {job}:\n" + "\n".join(heard.tail)] if heard.tail else []
-
-

@@ -56,7 +56,9 @@ def context_of(system: Mapping[str, Any]) -> Context:
     try:
         found = {name: config for file in reversed(files) for name, config in _contexts(file).items()}
     except (ConfigError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise Unfit([_wrong("system.context", wanted, f"the kubeconfig cannot be read: {problem}")]) from problem
+        raise Unfit(
+            [_wrong("system.context", wanted, f"the kubeconfig cannot be read: {problem}")]
+        ) from problem
     return _chosen(found, wanted, namespace)
 
 
@@ -78,7 +80,7 @@ def _contexts(file: Path) -> dict[str, Any]:
             # lightkube knows the version before, which asks and is answered in the same way.
             plugin["apiVersion"] = "client.authentication.k8s.io/v1beta1"
     config = KubeConfig.from_dict({"contexts": [], "clusters": [], **data}, fname=file)
-    found = {name: config.get(name) for name in config.contexts}
+    found: dict[str, Any] = {name: config.get(name) for name in config.contexts}
     return {name: one if one.user else one._replace(user=User()) for name, one in found.items()}
 
 
@@ -93,7 +95,9 @@ def _chosen(found: Mapping[str, Any], wanted: str | None, namespace: str | None)
     name = wanted if wanted is not None else next(iter(found), "")
     own = found[name].context.namespace if name in found and not several else None
     if namespace is None and own is None:
-        reason = "is not said, and " + ("the kubeconfig holds several contexts" if several else "neither there")
+        reason = "is not said, and " + (
+            "the kubeconfig holds several contexts" if several else "neither there"
+        )
         problems.append(_wrong("system.namespace", None, reason, "say which is meant; none is guessed"))
     if problems:
         raise Unfit(problems)
@@ -105,7 +109,7 @@ def _in_cluster(wanted: str | None, namespace: str | None) -> Context:
     from lightkube.core.exceptions import ConfigError
 
     try:
-        config = KubeConfig.from_service_account().get()
+        config: Any = KubeConfig.from_service_account().get()
     except (ConfigError, KeyError, OSError) as problem:
         reason = f"there is no kubeconfig at {FILE}, and KUBECONFIG is not set"
         raise Unfit([_wrong("system.context", wanted, reason, "log in to the cluster first")]) from problem

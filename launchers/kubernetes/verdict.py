@@ -88,7 +88,9 @@ def graph(found: Object) -> Progress:
     state, message = status.get("state"), _line(condition.get("message") or condition.get("reason") or "")
     failed = message or "no reason given"
     return Progress(
-        ready, what or _line(str(state or "not seen by the operator yet")), failed if state == "failed" else ""
+        ready,
+        what or _line(str(state or "not seen by the operator yet")),
+        failed if state == "failed" else "",
     )
 
 
@@ -210,11 +212,20 @@ def _disrupted(pod: Object) -> str:
     """What the cluster did to a pod that did nothing wrong; empty when it did nothing."""
     status = pod.get("status") or {}
     message = _line(status.get("message") or "")
-    if status.get("reason") in ("Evicted", "Preempting", "Shutdown", "NodeShutdown", "Terminated", "NodeLost"):
+    if status.get("reason") in (
+        "Evicted",
+        "Preempting",
+        "Shutdown",
+        "NodeShutdown",
+        "Terminated",
+        "NodeLost",
+    ):
         return f"was evicted ({status['reason']})" + (f": {message}" if message else "")
     condition = _condition(status, "DisruptionTarget")
     if condition.get("status") == "True":
-        return f"was evicted ({condition.get('reason')}): {_line(condition.get('message') or '')}".rstrip(": ")
+        return f"was evicted ({condition.get('reason')}): {_line(condition.get('message') or '')}".rstrip(
+            ": "
+        )
     return ""
 
 

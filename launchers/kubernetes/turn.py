@@ -1,0 +1,480 @@
+"""One deployment and its points on a cluster: applied, ready, measured by Jobs, collected, deleted.
+
+Takes points and a cluster; leaves a result for every point in the store.
+Never does: measuring (the Job does, `bench`); leaving objects behind, unless it is told to.
+
+What the cluster has already of this deployment is gone on with: a Job that runs is followed, the results of one that
+is over are collected. A stack that was lost is deleted and applied anew, at most `max_restarts` times; a Job that was
+evicted is made again, and goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from compiler.manifests import Settings
+from compiler.plan import Deployment, Point
+from launchers import deployed, session
+from launchers.kubernetes import verdict
+from launchers.kubernetes.api import Cluster, Denied, Refused, Silent
+from launchers.kubernetes.collect import Collector, Heard, quoted
+from launchers.kubernetes.exit import EVICTED_TOO_OFTEN, FRESH
+from launchers.kubernetes.listen import Listener
+from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by
+from launchers.kubernetes.verdict import Finding, JobEnd
+from launchers.refusal import Trouble
+from launchers.results.result import Result
+from launchers.store import Store
+from launchers.supervise import Tell
+
+LOOK_S = 5.0
+"""Without news, everything is looked at again after so long."""
+FAILED_S = 30.0
+"""An operator that calls a deployment failed may take it back within this time."""
+LOST_S = 20.0
+"""A deployment that was ready may be short of a pod for so long."""
+OTHERS_S = 30.0
+"""Another command deletes what it made so long after its last Job, or is taken to be gone."""
+EXPIRED = 401
+MOST_UNHEARD = 2
+"""Jobs whose log was lost in part, until what they said counts as lost."""
+MOST_ATTEMPTS = 3
+"""Jobs in a row that may be evicted before one has measured anything."""
+
+
+@dataclass(slots=True)
+class Start:
+    """One start of the stack, as it goes."""
+
+    begun: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.time)
+    ready: bool = False
+    """Every pod was there once."""
+    failed_since: float | None = None
+    short_since: float | None = None
+    hopeless: dict[str, float] = field(default_factory=dict)
+    """Pod -> since when waiting for it seems to be of no use."""
+    told: set[str] = field(default_factory=set)
+    deaths: set[tuple[str, float]] = field(default_factory=set)
+    """What had ended before it was ready."""
+    lost: tuple[str, ...] = ()
+    """Why nothing more can be measured on it."""
+    fatal: bool = False
+    """Another start would come to the same."""
+
+
+class Turn:
+    """The points of one deployment."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        deployment: Deployment,
+        points: Sequence[Point],
+        store: Store,
+        settings: Settings,
+        tell: Tell,
+        searched: Sequence[Point] = (),
+        stays: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`searched`: all points of a search, from which the Job chooses. `stays` is asked when this is cancelled:
+        whether what runs in the cluster is left there."""
+        self._cluster, self._deployment, self._store = cluster, deployment, store
+        self._points, self._searched = tuple(points), tuple(searched)
+        self._tell, self._stays = tell, stays
+        self.served = Served(cluster, deployment, settings)
+        ran = {"namespace": cluster.namespace, "name": self.served.name, "claim": _claim(settings)}
+        asked = self._searched or self._points
+        self._collector = Collector(deployment, asked, store, tell, self._judged, ran)
+        self._restarts = deployment.max_restarts if len(asked) > 1 else 0
+        self._lost = 0
+        self._hits: Counter[str] = Counter()
+        self._attempt = 0
+        self._unheard = 0
+        self._job_name = ""
+        self._is_over = False
+        self._start = Start()
+        self._looked: Look | None = None
+
+    async def take(self) -> list[Result]:
+        """A result for every point. When cancelled, everything is deleted first, unless it stays. Raises StoreError,
+        Trouble."""
+        folder = self._store.deployment_dir(self._deployment)
+        digests = [str(point.digest) for point in self._points]
+        deployed.write(folder, self._cluster.namespace, self.served.name, digests)
+        try:
+            while self._left():
+                await self._one_start()
+        except asyncio.CancelledError:
+            if self._stays():
+                raise
+            await _to_its_end(self._down())
+            deployed.remove(folder)
+            raise
+        except (Silent, Denied) as problem:
+            if isinstance(problem, Denied) and problem.status != EXPIRED:
+                await self._cleared(folder)
+                self._fail(self._left(), [str(problem)])
+            else:
+                # What is there can be found by this note, and by its labels, once somebody answers us.
+                raise Trouble(
+                    f"{problem}; what is in the cluster stays: the same command goes on"
+                ) from problem
+        except Refused as refused:
+            await self._cleared(folder)
+            self._fail(self._left(), [str(refused)])
+        except BaseException:
+            await self._cleared(folder)
+            raise
+        else:
+            deployed.remove(folder)
+        return list(self._collector.results.values())
+
+    async def _cleared(self, folder: Any) -> None:
+        """Deletes what is there after trouble, which must not be hidden by more of it."""
+        with contextlib.suppress(Trouble):
+            await self._down()
+            deployed.remove(folder)
+
+    def _left(self) -> list[Point]:
+        if self._is_over:
+            return []
+        if self._searched:
+            return list(self._searched)
+        return [point for point in self._points if str(point.digest) not in self._collector.results]
+
+    async def _one_start(self) -> None:
+        """The stack once, from the first object to the last."""
+        job = await self._adopted()
+        if not self._left():
+            await self._down()
+            return
+        self._start = Start()
+        self._tell("deployment_start", deployment=self._deployment.name, run=self.served.name)
+        self._collector.again = self._lost < self._restarts
+        try:
+            if job is None:
+                await self.served.apply()
+                self._told(f"{self.served} is applied")
+                job = await self._job()
+            else:
+                self._told(f"{self.served} is there already; Job {job} is followed")
+            self._job_name = job
+            await self._measured(job)
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            await self._say_if_deleted(refused)
+            raise
+        finally:
+            if not _is_cancelled():
+                await self._stopped()
+        if self._start.lost and self._left():
+            self._after_loss()
+
+    async def _adopted(self) -> str | None:
+        """What there is in the cluster of this deployment: the Job to follow; null where all begins anew."""
+        owner = await self.served.found()
+        if owner is None:
+            return None
+        if owner["metadata"].get("deletionTimestamp"):
+            self._told(f"{self.served} is being deleted; waiting until it is gone")
+            await self._down()
+            return None
+        jobs = await self.served.jobs()
+        self._attempt = max([self._attempt, *map(attempt_of, jobs)])
+        for job in jobs:
+            if not is_over(job):
+                return str(job["metadata"]["name"])
+            await self._listener(str(job["metadata"]["name"])).whole()
+        if jobs:
+            # On a stack that has been measured on, caches are not as they were.
+            await self._others(owner)
+            await self._down()
+        return None
+
+    async def _others(self, owner: Any) -> None:
+        """Gives the command that applied it the time to delete it, or to go on with it."""
+        who = made_by(owner)
+        deadline = time.monotonic() + OTHERS_S
+        if who is not None:
+            self._told(f"{self.served} was applied by {who}, which is waited for")
+        while who is not None and time.monotonic() < deadline and await self.served.found() is not None:
+            if any(not is_over(job) for job in await self.served.jobs()):
+                return
+            await asyncio.sleep(1.0)
+
+    async def _job(self) -> str:
+        self._attempt += 1
+        known = [r for p in self._searched if (r := self._store.latest(self._deployment, p)) is not None]
+        return await self.served.measure(self._left(), self._attempt, known)
+
+    async def _measured(self, job: str) -> None:
+        """Follows Jobs on the stack until nothing is left, it is lost, or the next point wants another."""
+        for _ in range(MOST_ATTEMPTS):
+            end = await self._followed(job)
+            heard = self._collector.of(job)
+            if self._start.lost or not self._left():
+                return
+            if end is None or end.complete or heard.over is not None:
+                self._settled(heard, job)
+                return
+            if not end.again:
+                self._fail(self._left(), [end.reason, *_said(heard, job)])
+                return
+            self._told(f"Job {job} {end.reason}")
+            if heard.begun:
+                # What it had asked is in the caches.
+                self._start.lost = (f"Job {job} {end.reason}",)
+                return
+            job = self._job_name = await self._job()
+            self._told(f"Job {job} is made in its place")
+        self._fail(self._left(), [EVICTED_TOO_OFTEN.format(number=MOST_ATTEMPTS)])
+
+    def _settled(self, heard: Heard, job: str) -> None:
+        """The program has said its last word, or the Job is complete."""
+        code = (heard.over or {}).get("code")
+        if code == FRESH:
+            if any(str(point.digest) in self._collector.lost for point in self._begun(job)):
+                self._start.lost = ("what is served did not answer any more",)
+            return
+        if code == 0 and self._searched:
+            self._is_over = True
+            return
+        self._unheard += 1
+        if code == 0 and self._collector.missing(job) and self._unheard <= MOST_UNHEARD:
+            # Another Job finds them on the volume and says them again.
+            self._told(f"a part of what Job {job} said was not heard")
+            return
+        why = heard.fault or (f"ended with code {code}" if code is not None else "ended without a word")
+        self._fail(self._left(), [f"Job {job}: {why}", *_said(heard, job)])
+
+    def _begun(self, job: str) -> list[Point]:
+        """Points that the Job began and of which nothing has come."""
+        begun = self._collector.of(job).begun
+        return [point for point in self._left() if point.name in begun]
+
+    async def _followed(self, job: str) -> JobEnd | None:
+        """How the Job came to its end; null when the stack did before."""
+        wake, start = asyncio.Event(), self._start
+        kinds = (self.served.kind, ("batch/v1", "Job"), ("v1", "Pod"))
+        tasks = [
+            asyncio.create_task(self._cluster.changed(*kind, self.served.labels, wake)) for kind in kinds
+        ]
+        listener = self._listener(job, wake)
+        tasks.append(asyncio.create_task(listener.follow()))
+        try:
+            while True:
+                wake.clear()
+                if listener.problem is not None:
+                    raise listener.problem
+                look = await self.served.look(job)
+                self._looked = look
+                start.lost = await self._reasons(look, self._collector.of(job))
+                if start.lost:
+                    return None
+                end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
+                if self._collector.of(job).over is not None and end is None:
+                    return JobEnd(True, "")
+                if end is not None:
+                    await listener.rest()
+                    return end
+                if look.job is None:
+                    return JobEnd(False, f"Job {job} was deleted by somebody else", again=True)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), min(LOOK_S, self._due_s()))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listener(self, job: str, wake: asyncio.Event | None = None) -> Listener:
+        return Listener(self.served, job, self._collector, wake or asyncio.Event())
+
+    def _due_s(self) -> float:
+        """Seconds until something is to be decided, whether there is news or not."""
+        start, now = self._start, time.monotonic()
+        if start.ready:
+            return LOOK_S
+        return max(0.2, start.begun + self._deployment.ready_timeout_s - now)
+
+    async def _reasons(self, look: Look, heard: Heard) -> tuple[str, ...]:
+        """Why the stack is lost; nothing while it is not."""
+        start = self._start
+        if look.going:
+            if heard.over is not None:
+                return ()
+            return (await self._why_gone(),)
+        found = [one for one in verdict.killed(look.serving) if (one.pod, one.at) not in start.deaths]
+        if not start.ready:
+            start.deaths |= {(one.pod, one.at) for one in found}
+            if look.progress.ready:
+                start.ready = True
+                took_s = time.monotonic() - start.begun
+                self._told(f"every pod is ready after {took_s:.1f} s: {look.progress.what}")
+                return ()
+            return self._not_ready(look)
+        if found:
+            return tuple(map(str, found))
+        wrong = verdict.findings(look.measuring)
+        for finding in wrong:
+            self._told(str(finding))
+        if why := self._hopeless(wrong, time.monotonic()):
+            start.fatal = True
+            return why
+        if look.progress.ready:
+            start.short_since = None
+            return ()
+        if start.short_since is None:
+            start.short_since = time.monotonic()
+            self._told(f"not every pod is ready any more: {look.progress.what}")
+        if time.monotonic() - start.short_since > LOST_S:
+            return (f"not every pod is ready any more: {look.progress.what}", *_words(look))
+        return ()
+
+    def _not_ready(self, look: Look) -> tuple[str, ...]:
+        """Why it never will be; nothing while it may."""
+        start, now = self._start, time.monotonic()
+        self._told(f"waiting for pods: {look.progress.what}")
+        wrong = verdict.findings((*look.serving, *look.measuring))
+        for finding in wrong:
+            self._told(str(finding))
+        if why := self._hopeless(wrong, now):
+            return why
+        if look.progress.failed:
+            self._told(f"the operator says it failed: {look.progress.failed}")
+            start.failed_since = start.failed_since or now
+            if now - start.failed_since > FAILED_S:
+                return (f"the operator says it failed: {look.progress.failed}", *map(str, wrong))
+        else:
+            start.failed_since = None
+        limit_s = self._deployment.ready_timeout_s
+        if now - start.begun > limit_s:
+            last = f"not ready within launch.ready_timeout_s = {limit_s:g} s; last seen: {look.progress.what}"
+            return (last, *map(str, wrong))
+        return ()
+
+    def _hopeless(self, wrong: Sequence[Finding], now: float) -> tuple[str, ...]:
+        since = self._start.hopeless
+        current = {finding.pod: finding for finding in wrong if finding.hopeless}
+        for pod in [pod for pod in since if pod not in current]:
+            del since[pod]
+        for pod in current:
+            since.setdefault(pod, now)
+        return tuple(str(one) for pod, one in current.items() if now - since[pod] >= one.patience_s)
+
+    async def _why_gone(self) -> str:
+        """Who asks for something in a namespace that ends is told so."""
+        with contextlib.suppress(Trouble):
+            space = await self._cluster.get("v1", "Namespace", self._cluster.namespace)
+            if space is None or space["metadata"].get("deletionTimestamp"):
+                return f"namespace {self._cluster.namespace} was deleted under us"
+        return f"{self.served} was deleted by somebody else"
+
+    async def _say_if_deleted(self, refused: Refused) -> None:
+        why = await self._why_gone()
+        if why.startswith("namespace"):
+            raise Refused(why, refused.status, refused.said) from refused
+
+    async def _judged(self, result: Result) -> list[str]:
+        """Pods that ended while a point was measured."""
+        first, last = (datetime.fromisoformat(t).timestamp() for t in (result.started_at, result.finished_at))
+        look = self._looked
+        ends = verdict.killed(look.serving) if look is not None else []
+        known = self._start.deaths
+        return [str(one) for one in ends if first <= one.at <= last and (one.pod, one.at) not in known]
+
+    def _after_loss(self) -> None:
+        """What comes of the points that are left, once the stack was lost."""
+        start = self._start
+        self._tell("deployment_failed", reasons=start.lost)
+        if start.fatal:
+            self._fail(self._left(), start.lost)
+            return
+        if not start.ready:
+            self._fail(self._left(), ["the stack did not become ready", *start.lost])
+            return
+        self._lost += 1
+        self._hits.update(str(point.digest) for point in self._begun(self._job_name))
+        spent = [point for point in self._left() if self._hits[str(point.digest)] >= session.MOST_HITS]
+        if self._lost > self._restarts:
+            times = "once" if self._lost == 1 else f"{self._lost} times"
+            self._fail(self._left(), [*start.lost, f"the stack was lost {times}"])
+        elif spent and not self._searched:
+            self._fail(spent, [*start.lost, f"the stack was lost {session.MOST_HITS} times with this point"])
+        if self._left():
+            self._tell(
+                "deployment_restart",
+                deployment=self._deployment.name,
+                restart=self._lost,
+                most=self._restarts,
+            )
+
+    def _fail(self, points: Sequence[Point], reasons: Sequence[str]) -> None:
+        if self._searched:
+            raise Trouble("; ".join(reasons[:2]) + ", before the search was over; the same command goes on")
+        for result in session.fail(
+            self._deployment, list(points), self._store, self._tell, tuple(dict.fromkeys(reasons))
+        ):
+            self._collector.results[result.point_digest] = result
+
+    async def _stopped(self) -> None:
+        started = time.monotonic()
+        self._tell("deployment_stopping")
+        await _to_its_end(self._down())
+        self._tell("deployment_stop", run=self.served.name, duration_s=round(time.monotonic() - started, 3))
+
+    async def _down(self) -> None:
+        left = await self.served.down()
+        if left:
+            raise Trouble(f"not gone in time: {', '.join(left)}; the same command, or kubectl, deletes it")
+
+    def _told(self, text: str) -> None:
+        """One line for a person, once per start."""
+        if text not in self._start.told:
+            self._start.told.add(text)
+            self._tell("cluster", what=text)
+
+
+def _claim(settings: Settings) -> str:
+    from compiler.manifests.benchmark import results_claim
+
+    return results_claim(settings)
+
+
+def _said(heard: Heard, job: str) -> list[str]:
+    return [heard.fault] if heard.fault else quoted(heard, job)
+
+
+def _words(look: Look) -> list[str]:
+    return [str(finding) for finding in verdict.findings(look.serving)]
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _to_its_end(work: Any) -> None:
+    """Does the work however often the waiting task is cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            cancelled = True
+        except Exception:
+            break
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
