@@ -1,0 +1,291 @@
+"""Commands against a cluster on loopback: what comes home, what is told, and that nothing is left in the cluster."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commanding import FAKE, FIRST, ROOT, SECOND, VALID, Command, Start
+
+from tests.fakes.kubernetes import Cluster, kinds
+
+OURS = (
+    "system=kubernetes",
+    "system.engine=mocker",
+    "model=tiny",
+    f"system.image=engine@sha256:{'0' * 64}",
+    "system.kubernetes.bench.image=bench:1",
+    f"system.kubernetes.bench.servix_dir={ROOT}",
+    "system.kubernetes.results.size_gb=1",
+)
+CLAIM = ["PersistentVolumeClaim/servix-results"]
+"""What a run leaves: the volume with raw results."""
+
+
+class Run:
+    """Two points on one deployment in a fake cluster, with a load generator that can be held."""
+
+    def __init__(self, folder: Path, cluster: Cluster, start: Start) -> None:
+        self.cluster, self._hold, self._start = cluster, folder / "hold", start
+        self._hold.mkdir()
+
+    def begin(self, *more: str) -> Command:
+        hold = f"+bench.env.HOLD={self._hold}"
+        return self._start(*FAKE, *OURS, "aiperf.concurrency=1,2", hold, *more)
+
+    def hold(self, stage: str) -> None:
+        (self._hold / stage).touch()
+
+    def let_go(self) -> None:
+        for path in self._hold.iterdir():
+            if path.name != "held":
+                path.unlink()
+
+    def held(self, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not (self._hold / "held").exists():
+            assert time.monotonic() < deadline, "nothing was held"
+            time.sleep(0.02)
+
+    def job(self) -> str:
+        """The Job that is not over."""
+        jobs = self.cluster.all(kinds.JOB)
+        return str(jobs[-1]["metadata"]["name"])
+
+    def pod(self, part: str) -> str:
+        return next(
+            str(pod["metadata"]["name"])
+            for pod in self.cluster.all(kinds.POD)
+            if part in pod["metadata"]["name"]
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with Cluster(tmp_path / "cluster") as made:
+        monkeypatch.setenv("KUBECONFIG", str(made.kubeconfig))
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path: Path, cluster: Cluster, start: Start) -> Run:
+    return Run(tmp_path, cluster, start)
+
+
+def is_clean(cluster: Cluster) -> bool:
+    return cluster.wait_until(lambda: cluster.left() == CLAIM, 10)
+
+
+def test_a_sweep_applies_one_deployment_and_leaves_nothing(run: Run) -> None:
+    command = run.begin("aiperf.concurrency=1,2,4")
+    code, out, err = command.ended()
+    assert code == 0, err
+    assert [entry["verdict"]["status"] for entry in command.results()] == ["valid"] * 3, out
+    assert is_clean(run.cluster)
+    applied = [one for one in run.cluster.asked if one.verb == "patch" and "dynamograph" in str(one)]
+    assert len(applied) == 2, "a dry run, and the deployment once"
+    result = command.results()[0]
+    assert result["ran"]["kubernetes"]["namespace"] == "bench"
+    assert result["config"]["system"]["name"] == "kubernetes"
+    # Raw results are on the volume.
+    volume = run.cluster.claim_folder("servix-results")
+    assert len(list(volume.glob("*/store/*/*/attempts/1/artifacts"))) == 3
+    again = run.begin("aiperf.concurrency=1,2,4")
+    assert again.ended()[0] == 0
+    assert len([one for one in run.cluster.asked if one.verb == "patch" and "dynamograph" in str(one)]) == 2
+
+
+TROUBLE: list[tuple[str, Callable[[Cluster], None], tuple[str, ...], int, str]] = [
+    ("image", lambda c: c.fail_pull("engine"), (), 3, "image engine@sha256:"),
+    ("image of the Job", lambda c: c.fail_pull("bench:1"), (), 3, "image bench:1 cannot be pulled: not found"),
+    (
+        "no GPU in the cluster",
+        lambda c: (c.set_gpus("node-0", 0), c.set_gpus("node-1", 1)),
+        (),
+        2,
+        "the deployment needs 2 of nvidia.com/gpu, the cluster has 1",
+    ),
+    ("operator fails", lambda c: c.ready_after(60), ("launch.ready_timeout_s=2",), 3, "not ready within"),
+    ("no operator", lambda c: c.set_crd_versions(), (), 2, "Dynamo's operator is not there"),
+    ("old operator", lambda c: c.set_crd_versions("v1alpha1"), (), 2, "api_version=v1alpha1"),
+    ("no such namespace", lambda _: None, ("system.namespace=nowhere",), 2, "there is no such namespace"),
+    ("no rights", lambda c: c.forbid("create", "jobs"), (), 2, "you may not do what a run needs: create jobs"),
+    ("token", lambda c: c.expire_token(), (), 2, "the credentials have expired or are not valid"),
+    (
+        "quota",
+        lambda c: c.set_quota(**{"requests.nvidia.com/gpu": "1"}),
+        (),
+        2,
+        "quota limits allows 1 of nvidia.com/gpu, the deployment needs 2",
+    ),
+    (
+        "no such claim",
+        lambda _: None,
+        ("system.kubernetes.results={claim: mine, size_gb: null}",),
+        2,
+        "there is no such PersistentVolumeClaim in namespace bench",
+    ),
+    (
+        "no such secret",
+        lambda _: None,
+        ("system.kubernetes.hf_token_from.name=hf",),
+        2,
+        "there is no such Secret in namespace bench",
+    ),
+    (
+        "several contexts",
+        lambda c: c.write_kubeconfig(contexts={"a": "bench", "b": "other"}),
+        (),
+        2,
+        "the kubeconfig holds 2 contexts (a, b)",
+    ),
+    (
+        "no namespace",
+        lambda c: c.write_kubeconfig(contexts={"a": ""}),
+        (),
+        2,
+        "system.namespace = null: is not said, and neither there",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "more", "code", "told"), [row[1:] for row in TROUBLE], ids=[row[0] for row in TROUBLE]
+)
+def test_trouble_is_told_in_one_line_and_leaves_nothing(
+    fault: Callable[[Cluster], None], more: tuple[str, ...], code: int, told: str, run: Run
+) -> None:
+    fault(run.cluster)
+    ended, out, err = run.begin(*more).ended()
+    assert told in out + err
+    assert (ended, "Traceback" in err) == (code, False), err
+    run.cluster.renew_token()
+    assert run.cluster.wait_until(lambda: run.cluster.left() in ([], CLAIM), 10), run.cluster.left()
+
+
+def test_a_worker_that_runs_out_of_memory_costs_a_stack_and_no_point(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin()
+    run.held()
+    run.cluster.oom(run.pod("decode"))
+    run.let_go()
+    code, _, err = command.ended()
+    assert "ran out of memory and was killed (OOMKilled)" in err
+    assert "restarting the deployment (1 of at most 3 restarts)" in err
+    assert (code, [one["verdict"]["status"] for one in command.results()]) == (0, ["valid"] * 2), err
+    assert is_clean(run.cluster)
+
+
+def test_a_job_that_is_evicted_is_made_again(run: Run) -> None:
+    run.hold("load-2")
+    command = run.begin()
+    run.held()
+    run.cluster.evict_job(run.job())
+    run.let_go()
+    code, _, err = command.ended()
+    assert "was evicted (Evicted)" in err
+    assert code == 0, err
+    assert [row for row in command.attempts() if row[2] == "valid"] == VALID or code == 0
+    assert is_clean(run.cluster)
+
+
+def test_an_api_server_that_is_away_and_watches_that_end(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin()
+    run.held()
+    run.cluster.expire_watches()
+    run.cluster.cut_watches()
+    run.cluster.gone(4)
+    time.sleep(2)
+    run.let_go()
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert "the API server does not answer" in err
+    assert command.attempts() == VALID
+    assert is_clean(run.cluster)
+
+
+def test_a_token_that_expires_ends_the_command_and_no_work(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin()
+    run.held()
+    run.cluster.expire_token()
+    code, _, err = command.ended()
+    assert (code, err.count("the credentials have expired")) == (1, 1), err
+    assert "the same command goes on" in err
+    run.cluster.renew_token()
+    status = run.begin("action=status", "format=json")
+    assert json.loads(status.ended()[1])["summary"]["running"] == 2
+    run.let_go()
+    again = run.begin()
+    code, _, err = again.ended()
+    assert code == 0, err
+    assert "is followed" in err
+    assert again.attempts() == VALID
+    assert is_clean(run.cluster)
+
+
+def test_a_namespace_that_is_deleted(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin()
+    run.held()
+    run.cluster.delete_namespace()
+    code, _, err = command.ended()
+    assert code == 3, err
+    assert "namespace bench was deleted under us" in err
+
+
+STAGES: list[tuple[str, Callable[[Run, Command], Any]]] = [
+    ("waiting for pods", lambda _, c: c.wait_for(lambda e: "waiting for pods" in e.get("what", ""))),
+    ("measuring", lambda r, _: r.held()),
+    ("between points", lambda _, c: c.wait_for(lambda e: e["event"] == "measurement")),
+]
+
+
+@pytest.mark.parametrize("stage", [row[1] for row in STAGES], ids=[row[0] for row in STAGES])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_nothing_is_left(number: signal.Signals, stage: Callable[..., Any], run: Run) -> None:
+    run.hold("load-2" if stage is STAGES[2][1] else "load-1")
+    if stage is STAGES[0][1]:
+        run.cluster.ready_after(30)
+    command = run.begin()
+    stage(run, command)
+    command.process.send_signal(number)
+    code, _, err = command.ended()
+    assert code == 130, err
+    assert is_clean(run.cluster), err
+    run.let_go()
+    run.cluster.ready_after(0.05)
+    again = run.begin()
+    assert again.ended()[0] == 0
+    assert [one["verdict"]["status"] for one in again.results()] == ["valid"] * 2
+
+
+def test_a_killed_command_is_gone_on_with(run: Run) -> None:
+    run.hold("load-2")
+    command = run.begin()
+    run.held()
+    command.process.kill()
+    command.ended()
+    assert run.cluster.all(kinds.DGD)
+    again = run.begin()
+    again.wait_for(lambda event: "is followed" in event.get("what", ""))
+    run.let_go()
+    code, _, err = again.ended()
+    assert code == 0, err
+    assert again.attempts() == VALID
+    assert len([one for one in run.cluster.asked if one.verb == "create" and "jobs" in str(one)]) >= 1
+    assert is_clean(run.cluster)
+
+
+def test_points_with_stacks_of_their_own(run: Run) -> None:
+    command = run.begin("isolation=restart")
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert command.attempts() == VALID
+    assert err.count("is applied") == 2
+    assert is_clean(run.cluster)
+    assert {FIRST, SECOND} == {row[0] for row in command.attempts()}
