@@ -217,6 +217,10 @@ def _status(_: Composer, plan: Plan, asked: Asked) -> int:
 
     word, code = _of_the_rest(plan, asked)
     tell_all(plan, sys.stderr, word)
+    if plan.points and _kind(plan) == "kubernetes":
+        from launchers.kubernetes import status as cluster
+
+        cluster.ask(plan)
     return status(plan, asked.output_dir, asked.format) or code
 
 
@@ -356,7 +360,7 @@ class _Late:
 
 
 def _kind(plan: Plan) -> str:
-    return str(plan.points[0].config["system"]["kind"])
+    return str((plan.points[0].config.get("system") or {}).get("kind"))
 
 
 def _summary(plan: Plan) -> str:

@@ -32,9 +32,9 @@ class Run:
         self.cluster, self._hold, self._start = cluster, folder / "hold", start
         self._hold.mkdir()
 
-    def begin(self, *more: str) -> Command:
+    def begin(self, *more: str, **where: Path) -> Command:
         hold = f"+bench.env.HOLD={self._hold}"
-        return self._start(*FAKE, *OURS, "aiperf.concurrency=1,2", hold, *more)
+        return self._start(*FAKE, *OURS, "aiperf.concurrency=1,2", hold, *more, **where)
 
     def hold(self, stage: str) -> None:
         (self._hold / stage).touch()
@@ -219,11 +219,11 @@ def test_a_token_that_expires_ends_the_command_and_no_work(run: Run) -> None:
     run.cluster.renew_token()
     status = run.begin("action=status", "format=json")
     assert json.loads(status.ended()[1])["summary"]["running"] == 2
-    run.let_go()
     again = run.begin()
+    again.wait_for(lambda event: "is followed" in event.get("what", ""))
+    run.let_go()
     code, _, err = again.ended()
     assert code == 0, err
-    assert "is followed" in err
     assert again.attempts() == VALID
     assert is_clean(run.cluster)
 
@@ -264,20 +264,41 @@ def test_interrupted_nothing_is_left(number: signal.Signals, stage: Callable[...
     assert [one["verdict"]["status"] for one in again.results()] == ["valid"] * 2
 
 
-def test_a_killed_command_is_gone_on_with(run: Run) -> None:
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["still at it", "over meanwhile"])
+def test_a_killed_command_is_gone_on_with(meanwhile: bool, run: Run) -> None:
     run.hold("load-2")
     command = run.begin()
     run.held()
     command.process.kill()
     command.ended()
-    assert run.cluster.all(kinds.DGD)
+    (job,) = run.cluster.all(kinds.JOB)
+    if meanwhile:
+        run.let_go()
+        run.cluster.wait_until(lambda: "succeeded" in run.cluster.all(kinds.JOB)[0].get("status", {}))
     again = run.begin()
-    again.wait_for(lambda event: "is followed" in event.get("what", ""))
-    run.let_go()
+    if not meanwhile:
+        again.wait_for(lambda event: "is followed" in event.get("what", ""))
+        run.let_go()
     code, _, err = again.ended()
     assert code == 0, err
     assert again.attempts() == VALID
-    assert len([one for one in run.cluster.asked if one.verb == "create" and "jobs" in str(one)]) >= 1
+    made = {result["ran"]["kubernetes"]["pod"].rpartition("-")[0] for result in again.results()}
+    assert made == {job["metadata"]["name"]}, "nothing was measured twice"
+    assert is_clean(run.cluster)
+
+
+def test_what_another_command_runs_elsewhere_is_followed(run: Run, tmp_path: Path) -> None:
+    run.hold("load-2")
+    first = run.begin()
+    run.held()
+    second = run.begin(output_dir=tmp_path / "elsewhere")
+    second.wait_for(lambda event: "is followed" in event.get("what", ""))
+    run.let_go()
+    for command in (first, second):
+        code, _, err = command.ended()
+        assert code == 0, err
+        assert command.attempts() == VALID
+    assert len({json.dumps([r["started_at"] for r in one.results()]) for one in (first, second)}) == 1
     assert is_clean(run.cluster)
 
 
