@@ -14,21 +14,22 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compiler import digest
-from compiler.compose import COMPLAINTS, Composer
-from compiler.compose.choosing import text
 from compiler.emit import render
 from compiler.keys import of_command
 from compiler.model import OWN_SEED
-from compiler.pipeline import compile_sweep
 from compiler.plan import Phase, Point
 from launchers import gates
 from launchers.atomic import write_atomically
 from launchers.results.frame import labels
 from launchers.results.result import Result
 from launchers.results.table import number
+
+if TYPE_CHECKING:
+    # Hydra takes a while to import, and who only asks for the best point does without.
+    from compiler.compose import Composer
 
 NAME = "best"
 """Option of the group `experiment` that the file is."""
@@ -179,6 +180,8 @@ def reproduced(composer: Composer, point: Point, folder: Path) -> str | None:
 
 def _turned_off(composer: Composer, overrides: Sequence[str]) -> list[str]:
     """Overrides against what the files of a selection do with points: choose them, search them, force them."""
+    from compiler.compose.choosing import text
+
     composed = composer.compose(overrides).data or {}
     found = [f"{key}={text(off)}" for key, off in OFF.items() if _held(composed, key) != off]
     said = composer.choosing(overrides)
@@ -202,6 +205,9 @@ def _held(config: Mapping[str, Any], key: str) -> Any:
 
 def _measures(composer: Composer, words: Sequence[str], point: Point) -> bool:
     """True for a command that stands for the point alone."""
+    from compiler.compose import COMPLAINTS
+    from compiler.pipeline import compile_sweep
+
     try:
         params = composer.choosing(words).params or {}
         # As Hydra's sweeper does it: what a file sweeps comes before what is typed.
