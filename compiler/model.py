@@ -571,7 +571,7 @@ class Config:
 
     __pydantic_config__ = STRICT
 
-    action: Literal["run", "plan", "schema", "status", "report", "explain", "gc"] = "run"
+    action: Literal["run", "plan", "schema", "status", "report", "explain", "gc", "fetch"] = "run"
     format: Literal["text", "json"] = "text"
     output_dir: Text = "outputs"
     strict: Flag = False

@@ -255,6 +255,18 @@ def _gc(_: Composer, plan: Plan, asked: Asked) -> int:
     return gc(plan, asked.output_dir, asked.format)
 
 
+def _fetch(_: Composer, plan: Plan, asked: Asked) -> int:
+    rest, _skipped = without_skipped(plan, asked)
+    if not rest.valid or not rest.points:
+        return _refused(plan, asked)
+    if (kind := _kind(rest)) != "kubernetes":
+        reason = f"results of a {kind} system are in its store, there is nothing to fetch"
+        return refuse([error("system", "action", "fetch", reason)])
+    from launchers.kubernetes.fetch import fetch
+
+    return fetch(rest, asked.output_dir, asked.format)
+
+
 VIEWS: Mapping[str, Callable[[Composer, Plan, Asked], int]] = {
     "plan": _show_plan,
     "schema": _show_schema,
@@ -262,6 +274,7 @@ VIEWS: Mapping[str, Callable[[Composer, Plan, Asked], int]] = {
     "report": _report,
     "explain": _explain,
     "gc": _gc,
+    "fetch": _fetch,
 }
 """Actions that look and start nothing; each gives the exit code."""
 
@@ -307,7 +320,10 @@ def system_of(plan: Plan, composer: Composer) -> System:
     if kind not in REALISED_BY:
         reason = f"plans for a {kind} system compile, launching them is not there yet"
         raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
-    launchers = {"slurm": partial(_slurm, plan, composer), "kubernetes": partial(_kubernetes, plan)}
+    launchers: dict[str, Callable[[], System]] = {
+        "slurm": partial(_slurm, plan, composer),
+        "kubernetes": partial(_kubernetes, plan),
+    }
     return _Late(launchers.get(kind, _local))
 
 

@@ -310,3 +310,50 @@ def test_points_with_stacks_of_their_own(run: Run) -> None:
     assert err.count("is applied") == 2
     assert is_clean(run.cluster)
     assert {FIRST, SECOND} == {row[0] for row in command.attempts()}
+
+
+def raw(folder: Path) -> dict[str, bytes]:
+    """Files of an attempt that are not servix's own, by path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.name != "result.json"
+    }
+
+
+def test_raw_results_are_fetched_and_a_cut_fetch_is_gone_on_with(run: Run) -> None:
+    command = run.begin()
+    assert command.ended()[0] == 0
+    on_volume = sorted(run.cluster.claim_folder("servix-results").glob("*/store/*/*/attempts/1"))
+    (on_volume[0] / "artifacts" / "large.bin").write_bytes(bytes(range(256)) * 8000)
+    (on_volume[0] / "artifacts" / "empty").touch()
+    here = sorted(command.output_dir.glob("store/*/*/attempts/1"))
+    assert [raw(folder) for folder in here] == [{}, {}]
+    code, out, err = run.begin("action=fetch").ended()
+    assert code == 0, err
+    assert out.count(": complete: ") == 2
+    assert [raw(folder) for folder in here] == [raw(folder) for folder in on_volume]
+    # As a fetch leaves it that was killed; and a part that is not what it should be.
+    large = here[0] / "artifacts" / "large.bin"
+    large.with_name("large.bin.part").write_bytes(large.read_bytes()[:1_000_000])
+    large.unlink()
+    code, _, err = run.begin("action=fetch").ended()
+    assert (code, raw(here[0])) == (0, raw(on_volume[0])), err
+    large.with_name("large.bin.part").write_bytes(b"x" * 1_000_000)
+    large.unlink()
+    code, _, err = run.begin("action=fetch").ended()
+    assert (code, raw(here[0])) == (0, raw(on_volume[0])), err
+    assert is_clean(run.cluster)
+
+
+def test_what_there_is_nothing_of_cannot_be_fetched(run: Run) -> None:
+    code, _, err = run.begin("action=fetch").ended()
+    assert code == 3
+    assert f"{FIRST}: nothing of it was measured on a cluster" in err
+    assert run.cluster.asked == []
+
+
+def test_a_plan_asks_no_cluster_anything(run: Run) -> None:
+    code, _, err = run.begin("action=plan").ended()
+    assert code == 0, err
+    assert run.cluster.asked == []
