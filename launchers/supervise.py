@@ -25,6 +25,8 @@ from launchers.refusal import Trouble
 __all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
 
 T = TypeVar("T")
+GivenUp = Callable[[int], Coroutine[Any, Any, str]]
+"""Takes the id of a client's process; returns why it is to be ended, if it ever is."""
 KILL_DEADLINE_S = 8.0
 CLIENT_GRACE_S = 2.0
 
@@ -112,7 +114,7 @@ class Supervisor:
         self,
         command: Command,
         timeout_s: float,
-        given_up: Callable[[int], Coroutine[Any, Any, str]] | None = None,
+        given_up: GivenUp | None = None,
     ) -> Exit:
         """Runs a client to its end while the servers are watched.
 
@@ -233,9 +235,7 @@ class Supervisor:
         self._guardian.forget(pid)
 
 
-async def _exit_code(
-    child: Child, given_up: Callable[[int], Coroutine[Any, Any, str]] | None
-) -> tuple[int | None, str]:
+async def _exit_code(child: Child, given_up: GivenUp | None) -> tuple[int | None, str]:
     """The exit code, or null and why the client is given up."""
     if given_up is None:
         return await asyncio.shield(child.gone), ""
