@@ -100,7 +100,13 @@ def test_a_sweep_applies_one_deployment_and_leaves_nothing(run: Run) -> None:
 
 TROUBLE: list[tuple[str, Callable[[Cluster], None], tuple[str, ...], int, str]] = [
     ("image", lambda c: c.fail_pull("engine"), (), 3, "image engine@sha256:"),
-    ("image of the Job", lambda c: c.fail_pull("bench:1"), (), 3, "image bench:1 cannot be pulled: not found"),
+    (
+        "image of the Job",
+        lambda c: c.fail_pull("bench:1"),
+        (),
+        3,
+        "image bench:1 cannot be pulled: not found",
+    ),
     (
         "no GPU in the cluster",
         lambda c: (c.set_gpus("node-0", 0), c.set_gpus("node-1", 1)),
@@ -112,7 +118,13 @@ TROUBLE: list[tuple[str, Callable[[Cluster], None], tuple[str, ...], int, str]] 
     ("no operator", lambda c: c.set_crd_versions(), (), 2, "Dynamo's operator is not there"),
     ("old operator", lambda c: c.set_crd_versions("v1alpha1"), (), 2, "api_version=v1alpha1"),
     ("no such namespace", lambda _: None, ("system.namespace=nowhere",), 2, "there is no such namespace"),
-    ("no rights", lambda c: c.forbid("create", "jobs"), (), 2, "you may not do what a run needs: create jobs"),
+    (
+        "no rights",
+        lambda c: c.forbid("create", "jobs"),
+        (),
+        2,
+        "you may not do what a run needs: create jobs",
+    ),
     ("token", lambda c: c.expire_token(), (), 2, "the credentials have expired or are not valid"),
     (
         "quota",
