@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.plan import Phase, Workload
-from launchers import accuracy
+from launchers import accuracy, services
 from launchers.exits import ended
 from launchers.probe import NotReady
 from launchers.results.measure import measure_phase
@@ -90,7 +90,8 @@ async def _phase(
     job.tell("phase_start", phase=phase.name, requests=phase.requests, concurrency=phase.concurrency)
     begun, death = time.monotonic(), None
     try:
-        exit_ = await stack.supervisor.run(command, phase.timeout_s)
+        given_up = services.maimed if workload.tool in services.TOOLS else None
+        exit_ = await stack.supervisor.run(command, phase.timeout_s, given_up)
     except Died as problem:
         exit_, death = Exit(None, time.monotonic() - begun), problem
     result = measure_phase(
@@ -100,8 +101,8 @@ async def _phase(
         # What else is wrong with the numbers comes of that.
         result = replace(result, verdict=Verdict("failed", death.reasons))
     elif exit_.code is None:
-        late = f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
-        result = replace(result, verdict=Verdict("failed", (late,)).also("failed", *result.verdict.reasons))
+        why = exit_.why or f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
+        result = replace(result, verdict=Verdict("failed", (why,)).also("failed", *result.verdict.reasons))
     job.tell(
         "phase_end",
         phase=phase.name,

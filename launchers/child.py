@@ -45,8 +45,10 @@ class Exit:
     """How a command that was run to its end came out."""
 
     code: int | None
-    """Negative for a signal; null: it took too long and was killed."""
+    """Negative for a signal; null: it was ended, because it took too long or for `why`."""
     duration_s: float
+    why: str = ""
+    """Why it was ended before its time, in words; empty: it was not."""
 
 
 class Died(Exception):

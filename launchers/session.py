@@ -11,80 +11,25 @@ point that is left.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
 
 from compiler.errors import format_problem
-from compiler.plan import Deployment, Point, Workload
-from launchers import attempt as attempts
+from compiler.plan import Deployment, Point
 from launchers import hooks
-from launchers.attempt import Measured
-from launchers.caches import Caches, before
-from launchers.host import Host, resolved_revision, versions
+from launchers.agenda import MOST_HITS, Agenda
+from launchers.caches import before
+from launchers.host import Host
+from launchers.point import measured, unmeasured, with_costs, workload_of
 from launchers.preflight import preflight
 from launchers.probe import NotReady
-from launchers.results.result import VALID, Result, last_metrics, overall
+from launchers.results.result import Result
 from launchers.search import Choose
-from launchers.stack import Claim, Job, Stack, become_ready, log_gpus, new_run, reasons_of, rounded
+from launchers.stack import Claim, Job, Stack, become_ready, log_gpus, new_run, reasons_of
 from launchers.store import Store
 from launchers.supervise import Died, Tell
-
-MOST_HITS = 2
-"""Stacks that one point may take with it."""
-
-
-class Agenda:
-    """The points of a session: which is next, and what came of those before."""
-
-    def __init__(self, points: Sequence[Point], choose: Choose | None) -> None:
-        self.size = len(points)
-        self.results: list[Result] = []
-        self.current: Point | None = None
-        """The point to measure now; null: none is left."""
-        self.hits: tuple[str, ...] = ()
-        """Why the attempts before at the current point do not count."""
-        self._waiting = list(points)
-        self._choose = choose
-        self._go_on()
-
-    def done(self, result: Result) -> None:
-        """The current point has come to this."""
-        self.results.append(result)
-        self.hits = ()
-        self._go_on()
-
-    @property
-    def may_try_again(self) -> bool:
-        """False for a current point that has taken enough stacks with it."""
-        return len(self.hits) + 1 < MOST_HITS
-
-    def hit(self, result: Result) -> None:
-        """The current point lost its stack and is measured again."""
-        reason = result.verdict.reasons[0].splitlines()[0] if result.verdict.reasons else "it failed"
-        self.hits = (*self.hits, f"measured again: attempt {result.attempt} failed: {reason}")
-
-    def replace(self, known: Result, better: Result) -> None:
-        """The same result, told more of."""
-        self.results = [better if result is known else result for result in self.results]
-
-    @property
-    def left(self) -> list[Point]:
-        """Points that nothing came of yet."""
-        if self._choose is not None:
-            return [self.current] if self.current is not None else []
-        return [*([self.current] if self.current is not None else []), *self._waiting]
-
-    def _go_on(self) -> None:
-        if self._choose is not None:
-            self.current = self._choose(self.results)
-        else:
-            self.current = self._waiting.pop(0) if self._waiting else None
 
 
 @dataclass(slots=True)
@@ -137,7 +82,7 @@ def fail(
 ) -> list[Result]:
     """Writes the failed result of points whose session ended without a word, for the given reasons."""
     job = Job(deployment, store, _nothing, tell)
-    return [_unmeasured(job, point, reasons, {}, len(points)) for point in points]
+    return [unmeasured(job, point, reasons, {}, len(points)) for point in points]
 
 
 def _nothing() -> AbstractContextManager[Host]:
@@ -151,7 +96,7 @@ def _give_up(job: Job, agenda: Agenda, outcome: Outcome, lost: int) -> None:
         # Said again by every point that could not be measured any more.
         reasons = (f"not measured: the stack was lost {'once' if lost == 1 else f'{lost} times'}", *reasons)
     for point in left:
-        agenda.results.append(_unmeasured(job, point, reasons, outcome.durations_s, len(left)))
+        agenda.results.append(unmeasured(job, point, reasons, outcome.durations_s, len(left)))
 
 
 async def _one_start(job: Job, agenda: Agenda, again: bool) -> Outcome:
@@ -198,7 +143,7 @@ async def _stopped(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, was
         if not outcome.measured:
             outcome.durations_s = {**stack.durations_s, "stop": stop_s}
         for point, result, final in outcome.measured:
-            costly = _with_costs(job, result, stop_s, sharing)
+            costly = with_costs(job, result, stop_s, sharing)
             if wrong:
                 costly = replace(costly, verdict=costly.verdict.also("invalid", *wrong))
             elif wrong is None and hooks.has_post_test(job):
@@ -223,7 +168,7 @@ async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again
     outcome.was_ready = True
     await log_gpus(job, stack)
     while (point := agenda.current) is not None:
-        alone = _workload(point).isolation == "restart"
+        alone = workload_of(point).isolation == "restart"
         if alone and outcome.measured:
             return True
         if stack.supervisor.died is not None:
@@ -259,7 +204,7 @@ async def _next(
     caches = await before(job, stack, point, [other for other, _, _ in outcome.measured])
     if caches.lost:
         return caches.lost
-    result, lost = await _point(job, stack, agenda, point, caches)
+    result, lost = await measured(job, stack, point, caches, agenda.hits, agenda.size)
     final = not (lost and again and agenda.may_try_again)
     job.store.write_result(job.deployment, point, _so_far(job, result), final)
     outcome.measured.append((point, result, final))
@@ -277,127 +222,3 @@ def _so_far(job: Job, result: Result) -> Result:
     return replace(
         result, verdict=result.verdict.also("failed", "servix was killed before post_test was run")
     )
-
-
-async def _point(
-    job: Job, stack: Stack, agenda: Agenda, point: Point, caches: Caches
-) -> tuple[Result, tuple[str, ...]]:
-    """The result of one new attempt at a point; and why the stack is lost, or nothing."""
-    attempt = job.store.new_attempt(job.deployment, point)
-    attempt = replace(attempt, folder=attempt.folder.resolve())
-    (attempt.folder / "deployment").symlink_to(os.path.relpath(stack.results_dir, attempt.folder))
-    job.tell("point_start", point=point.name, attempt=attempt.number)
-    started_at, begun = _now(), time.monotonic()
-    measured = await attempts.measured(job, stack, _workload(point), attempt)
-    result = _result(
-        job,
-        point,
-        attempt.number,
-        measured,
-        {**stack.durations_s, **caches.durations_s, "phases": time.monotonic() - begun},
-        started_at,
-    )
-    result = replace(
-        result,
-        notes=(*agenda.hits, *caches.notes),
-        ran={**result.ran, **stack.host.ran, "caches": caches.state},
-    )
-    result = _with_costs(job, result, 0.0, agenda.size)
-    job.tell(
-        "measurement",
-        point=point.name,
-        attempt=attempt.number,
-        verdict=result.verdict.status,
-        reasons=result.verdict.reasons,
-        duration_s=round(time.monotonic() - begun, 3),
-    )
-    return result, measured.lost
-
-
-def _unmeasured(
-    job: Job, point: Point, reasons: tuple[str, ...], durations_s: Mapping[str, float], sharing: int
-) -> Result:
-    """The failed result of a point that no stack was there for, with its share of what was tried."""
-    attempt = job.store.new_attempt(job.deployment, point)
-    result = _result(job, point, attempt.number, Measured((), reasons), durations_s, _now())
-    result = _with_costs(job, result, 0.0, sharing)
-    job.store.write_result(job.deployment, point, result)
-    job.tell("measurement", point=point.name, attempt=attempt.number, verdict="failed", reasons=reasons)
-    return result
-
-
-def _result(
-    job: Job,
-    point: Point,
-    attempt: int,
-    measured: Measured,
-    durations_s: Mapping[str, float],
-    started_at: str,
-) -> Result:
-    workload, deployment = _workload(point), job.deployment
-    verdict = overall(measured.phases)
-    if measured.reasons:
-        known = verdict if measured.phases else VALID
-        verdict = known.also(measured.status, *measured.reasons)
-    accuracy = measured.accuracy
-    if accuracy is not None:
-        verdict = verdict.also(accuracy.verdict.status, *accuracy.reasons)
-    reported = next((phase.tool_version for phase in measured.phases if phase.tool_version), None)
-    return Result(
-        point_digest=str(point.digest),
-        deployment_digest=deployment.digest,
-        point_name=point.name,
-        deployment_name=deployment.name,
-        overrides=point.overrides,
-        trial=workload.trial,
-        attempt=attempt,
-        tool=workload.tool,
-        tool_version=reported or workload.version,
-        verdict=verdict,
-        metrics={**last_metrics(measured.phases), **(accuracy.metrics if accuracy is not None else {})},
-        phases=measured.phases,
-        durations_s=durations_s,
-        node_seconds=0.0,
-        gpu_seconds=0.0,
-        ran=_ran(deployment),
-        started_at=started_at,
-        finished_at=_now(),
-        config=point.config,
-        accuracy=accuracy,
-    )
-
-
-def _with_costs(job: Job, result: Result, stop_s: float, sharing: int) -> Result:
-    """The result with what it cost: its own time, and its share of starting and stopping the stack."""
-    stages = {**result.durations_s, **({"stop": stop_s} if stop_s else {})}
-    own_s = stages.get("reset", 0.0) + stages.get("phases", 0.0)
-    seconds = own_s + (sum(stages.values()) - own_s) / max(sharing, 1)
-    return replace(
-        result,
-        durations_s=rounded(stages),
-        node_seconds=round(seconds * job.deployment.num_nodes, 3),
-        gpu_seconds=round(seconds * job.deployment.gpus, 3),
-    )
-
-
-def _ran(deployment: Deployment) -> Mapping[str, Any]:
-    return {
-        "versions": versions(),
-        "hosts": [socket.gethostname()],
-        "gpus": {"kind": deployment.gpu, "count": deployment.gpus, "engine": deployment.engine},
-        "model": {
-            "id": deployment.model,
-            "revision": resolved_revision(deployment, os.environ),
-        },
-        "images": sorted({process.image for process in deployment.processes if process.image}),
-    }
-
-
-def _workload(point: Point) -> Workload:
-    if point.workload is None:
-        raise ValueError(f"point {point.name!r} has problems and no workload")
-    return point.workload
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

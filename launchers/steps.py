@@ -22,7 +22,7 @@ from typing import Any
 
 from launchers import guard
 from launchers.child import Command, Died, Exit
-from launchers.supervise import KILL_DEADLINE_S, Child, Supervisor, Tell
+from launchers.supervise import KILL_DEADLINE_S, Child, GivenUp, Supervisor, Tell
 
 PAUSE_S = 0.1
 HOLD_S = 10.0
@@ -56,8 +56,8 @@ class StepSupervisor(Supervisor):
         self._over = False
         """Slurm has ended this life of the job, and nobody told us to stop."""
 
-    async def run(self, command: Command, timeout_s: float) -> Exit:
-        """The same; raises Died for a step that Slurm does not start as well."""
+    async def run(self, command: Command, timeout_s: float, given_up: GivenUp | None = None) -> Exit:  # noqa: ARG002
+        """The same; raises Died for a step that Slurm does not start as well. Nobody looks into a step."""
         exit_ = await super().run(command, timeout_s)
         if exit_.code == NOT_STARTED:
             raise Died(command.name, None, command.log, _untaken(command))

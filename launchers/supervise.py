@@ -25,6 +25,8 @@ from launchers.refusal import Trouble
 __all__ = ["Command", "Died", "Exit", "Left", "Supervisor", "Tell"]
 
 T = TypeVar("T")
+GivenUp = Callable[[int], Coroutine[Any, Any, str]]
+"""Takes the id of a client's process; returns why it is to be ended, if it ever is."""
 KILL_DEADLINE_S = 8.0
 CLIENT_GRACE_S = 2.0
 
@@ -108,24 +110,31 @@ class Supervisor:
         finally:
             await _cancelled(task)
 
-    async def run(self, command: Command, timeout_s: float) -> Exit:
+    async def run(
+        self,
+        command: Command,
+        timeout_s: float,
+        given_up: GivenUp | None = None,
+    ) -> Exit:
         """Runs a client to its end while the servers are watched.
 
-        A server that ends, the timeout and a cancellation kill the client and all it has started, at once.
+        A server that ends, the timeout and a cancellation kill the client and all it has started, at once; so does
+        `given_up(pid)` by returning why it is to be ended.
         Raises Died for a server that ended, and for a client that cannot be started.
         """
         started = time.monotonic()
         child = await self.watch(self._spawn(command, self._client_gone))
         code: int | None = None
+        why = ""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    code = await self.watch(_exit_code(child))
+                    code, why = await self.watch(_exit_code(child, given_up))
         finally:
             # After a natural end, helpers such as Python's resource tracker may finish what they do.
             grace_s = 0 if code is None else CLIENT_GRACE_S
             await self._end({child.pid: signal.SIGTERM}, f"{self.session}.{command.name}", grace_s, [child])
-        return Exit(code, time.monotonic() - started)
+        return Exit(code, time.monotonic() - started, why)
 
     async def attach(self, command: Command) -> None:
         """Starts what only looks on: it may end, or not start at all, and is ended with everything else."""
@@ -226,8 +235,16 @@ class Supervisor:
         self._guardian.forget(pid)
 
 
-async def _exit_code(child: Child) -> int:
-    return await asyncio.shield(child.gone)
+async def _exit_code(child: Child, given_up: GivenUp | None) -> tuple[int | None, str]:
+    """The exit code, or null and why the client is given up."""
+    if given_up is None:
+        return await asyncio.shield(child.gone), ""
+    watch = asyncio.ensure_future(given_up(child.pid))
+    try:
+        await asyncio.wait({child.gone, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return (child.gone.result(), "") if child.gone.done() else (None, watch.result())
+    finally:
+        await _cancelled(watch)
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -23,8 +23,9 @@ from compiler.errors import Problem, error, format_problem
 from compiler.estimate import estimate, over_budget
 from compiler.origin import with_origins
 from compiler.plan import Estimate, Plan, Point
-from launchers import best, command, run
+from launchers import best, command, run, systems
 from launchers.ending import OK, Measured, Telling, finish
+from launchers.problems import tell_all
 from launchers.refusal import PROBLEMS, Unfit, refuse
 from launchers.results.table import number
 from launchers.store import Store
@@ -99,7 +100,7 @@ class Trials:
         return self._launched(plan, batch)
 
     def _launched(self, plan: Plan, batch: Sequence[Sequence[str]]) -> list[JobReturn]:
-        command.tell_all(plan, sys.stderr)
+        tell_all(plan, sys.stderr)
         self.left_out += [point for point in plan.points if not point.valid]
         if len(plan.points) != len(batch):
             return [self._told(one, None, "its overrides cannot be read") for one in batch]
@@ -156,7 +157,7 @@ class Trials:
 
     def _measured(self, plan: Plan) -> Measured | None:
         try:
-            measured = run.attended(plan, command.system_of(plan, self.composer), self.store)
+            measured = run.attended(plan, systems.system_of(plan, self.composer), self.store)
         except Unfit as unfit:
             refuse(unfit.problems)
             self._leave_out(plan.points, unfit.problems)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commanding import FIRST, SECOND, TELLING, VALID, Command, Start, Sweep, nothing_left, verdicts
 
+from launchers import services
 from tests.fakes.processes import wait_until
 
 STACK = ("frontend", "decode-0", "prefill-0")
@@ -283,3 +286,25 @@ def test_aiperf_killed_at_any_moment_is_named(start: Start) -> None:
     code, _, err = start(*sweep).ended()
     assert code == 0, err
     assert [verdict == "valid" for _, _, verdict in command.attempts()] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("service", [r"worker_[0-9a-f]{8}", "records_manager"], ids=["worker", "records"])
+def test_a_service_of_aiperf_killed_is_named_and_ends_the_wait(start: Start, service: str) -> None:
+    """AIPerf itself would wait for it until bench.timeout_s."""
+    sweep = ("aiperf.request_count=400", "aiperf.output_tokens_mean=20", "aiperf.concurrency=2", TELLING)
+    sweep += ("aiperf.workers_max=1", "aiperf.record_processors=1")
+    command = start(*sweep)
+    parent = command.pid("aiperf-main")
+    command.until(lambda: command.answers() >= 5)
+    titles = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in services.children(parent)}
+    named = re.compile(rf"aiperf {service}\b")
+    (victim,) = [pid for pid, title in titles.items() if named.match(title)]
+    os.kill(victim, signal.SIGKILL)
+    begun = time.monotonic()
+    code, out, err = command.ended()
+    assert (code, time.monotonic() - begun < 20) == (3, True), err
+    nothing_left(command)
+    (result,) = command.results()
+    assert result["verdict"]["status"] == "failed"
+    assert re.match(rf"aiperf {service} was killed by SIGKILL; ", result["verdict"]["reasons"][0])
+    assert "was killed by SIGKILL" in out

@@ -20,7 +20,7 @@ from hydra.core.utils import JobStatus
 from compiler.errors import error
 from compiler.plan import Deployment
 from compiler.sweep import Group
-from launchers import command, ending
+from launchers import ending, systems
 from launchers.refusal import Unfit
 from launchers.results import Result
 from launchers.store import Store, StoreError
@@ -63,7 +63,7 @@ def realise(
 
 @pytest.fixture
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trials:
-    monkeypatch.setattr(command, "system_of", lambda *_: sys.modules[__name__])
+    monkeypatch.setattr(systems, "system_of", lambda *_: sys.modules[__name__])
     return Trials(shared_composer(), ["hydra/sweeper=optuna"], {"output_dir": str(tmp_path)})
 
 

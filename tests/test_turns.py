@@ -24,7 +24,7 @@ from launchers import lock as locks
 from launchers.display import Display
 from launchers.follow import Follower
 from launchers.lock import Busy, Lock
-from launchers.session import Choose
+from launchers.search import Choose
 from launchers.store import Store
 from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until

@@ -16,26 +16,22 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from compiler.complaint import problem_of, sentence
 from compiler.compose.choosing import Choosing, is_choosing
-from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of
+from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of, search_path
 from compiler.compose.overlay import Overlay, overlay
+from compiler.compose.overrides import Overrides, of_hydra
 from compiler.compose.resolve import plain_data
 from compiler.compose.rows import with_rows
-from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, of_number, refused_sweep, too_many
-from compiler.compose.values import apply, innermost, place, set_plainly, too_deep, with_quotes
-from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
+from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
+from compiler.compose.values import apply, innermost, set_plainly
+from compiler.errors import NOTHING, Problem, error
 
 T = TypeVar("T")
 
@@ -51,19 +47,15 @@ class Composed:
     """Minutes after which the launcher's job ends; null: it never does."""
 
 
-class Composer:
+class Composer(Overrides):
     """Composes points against one configuration directory tree; keeps what points have in common."""
 
     def __init__(self, loader: Loader, hydra_overrides: Sequence[str] = ()) -> None:
-        self.loader = loader
+        super().__init__(loader)
         self.hydra_overrides = tuple(hydra_overrides)
         self.read_params: Any = NOTHING
         """`hydra.sweeper.params` as the sweeper got them; NOTHING: it did not ask."""
         self._bases: dict[tuple[str, ...], Base] = {}
-        self._parser = OverridesParser.create(config_loader=loader)
-        # Points of a sweep share most of their overrides, and all of their groups.
-        self._read: dict[str, tuple[Override | None, Problem | None]] = {}
-        self._options: dict[str, list[str]] = {}
         self._kept: dict[Any, Any] = {}
 
     def master(self, arguments: Sequence[str]) -> DictConfig:
@@ -119,8 +111,8 @@ class Composer:
             override, problem = self.parsed(text)
             if override is None:
                 problems.append(cast(Problem, problem))
-            elif self._is_group(override):
-                wrong = self._wrong_option(override)
+            elif self.chooses(override):
+                wrong = self.wrong_option(override)
                 problems += wrong
                 groups += [] if wrong else [text]
             else:
@@ -177,14 +169,14 @@ class Composer:
     def selection(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """The group overrides among `overrides` that name options there are, and the settings of Hydra's own."""
         parsed = [override for text in overrides if (override := self.parsed(text)[0]) is not None]
-        groups = [o.input_line or "" for o in parsed if self._is_group(o) and not self._wrong_option(o)]
+        groups = [o.input_line or "" for o in parsed if self.chooses(o) and not self.wrong_option(o)]
         return (*self.hydra_overrides, *groups)
 
     def overlay(self, overrides: Sequence[str]) -> Overlay | None:
         """What an experiment file says in place of `overrides`; null where it cannot, or one cannot be read."""
         parsed = [self.parsed(text)[0] for text in overrides]
         readable = [override for override in parsed if override is not None]
-        return overlay(readable, self._is_group) if len(readable) == len(parsed) else None
+        return overlay(readable, self.chooses) if len(readable) == len(parsed) else None
 
     def choosing(self, overrides: Sequence[str]) -> Choosing:
         """What the files that `overrides` select say of points that are chosen together. Raises one of COMPLAINTS."""
@@ -193,7 +185,7 @@ class Composer:
     def beside(self, folder: Path | None) -> Composer:
         """A composer that has `folder` in place of the user's own one. This one stays open: Hydra knows one only."""
         (own,) = (path for provider, path in self._searched() if provider == "main")
-        return Composer(Loader(_search_path(own, folder)))
+        return Composer(Loader(search_path(own, folder)))
 
     @property
     def extra_dir(self) -> Path | None:
@@ -224,86 +216,6 @@ class Composer:
                 result.append(Source(path, package, found.provider != "main"))
         return result
 
-    def is_group(self, text: str) -> bool:
-        """True for an override that chooses an option of a group."""
-        override, _ = self.parsed(text)
-        return override is not None and self._is_group(override)
-
-    def is_swept(self, text: str) -> bool:
-        """True for an override that stands for several values, or for a range to choose from."""
-        override, _ = self.parsed(text)
-        return override is not None and override.is_sweep_override()
-
-    def is_hydras(self, text: str) -> bool:
-        """True for a setting of Hydra's own."""
-        override, _ = self.parsed(text)
-        return override is not None and override.is_hydra_override()
-
-    def options(self, group: str) -> list[str]:
-        """Options of a group, sorted; empty when there is no such group."""
-        if group not in self._options:
-            self._options[group] = sorted(self.loader.repository.get_group_options(group, ObjectType.CONFIG))
-        return self._options[group]
-
-    def groups(self) -> list[str]:
-        """Names of the project's groups."""
-        return [name for name in self.loader.list_groups("") if name != "hydra" and self.options(name)]
-
-    def parsed(self, text: str) -> tuple[Override | None, Problem | None]:
-        """An override as Hydra reads it, or null and what is wrong with it."""
-        if text not in self._read:
-            self._read[text] = self._parse(text)
-        return self._read[text]
-
-    def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
-        try:
-            override = of_number(text) or self._parser.parse_override(with_quotes(text))
-            override.config_loader, override.input_line = self.loader, text
-            reason = "holds values nested too deep" if too_deep(override.value()) else "has no key"
-            if override.key_or_group and not too_deep(override.value()):
-                return override, None
-        except RecursionError:
-            reason = "holds values nested too deep"
-        except (HydraException, OmegaConfBaseException, ValueError) as exception:
-            # Python refuses to read a number of more than 4300 digits (a ValueError).
-            reason = f"cannot be read as an override ({sentence(exception)})"
-        key = text.partition("=")[0].lstrip("+~")
-        hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
-        return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
-
-    def _is_group(self, override: Override) -> bool:
-        key = override.key_or_group
-        return override.package is not None or key.startswith("hydra/") or bool(self.options(key))
-
-    def _wrong_option(self, override: Override) -> list[Problem]:
-        if override.is_add() or override.is_force_add():
-            plain = (override.input_line or "").lstrip("+")
-            reason = "a group has one option, and there is a place for it"
-            return [
-                error(
-                    "override", override.key_or_group, override.value(), reason, f"write {plain}, without +"
-                ).at(place(override))
-            ]
-        value, known = override.value(), self.options(override.key_or_group)
-        if value is None and not override.is_delete() and override.key_or_group != "experiment" and known:
-            reason, hint = "a group needs an option", f"known: {', '.join(known)}"
-            return [error("unknown-option", override.key_or_group, None, reason, hint).at(place(override))]
-        names = value if isinstance(value, list) else [value]
-        return [
-            error(
-                "unknown-option",
-                override.key_or_group,
-                name,
-                f"no such option; known: {', '.join(known)}",
-                did_you_mean(_option(name), known) if nearest(_option(name), known) else "",
-            ).at(place(override))
-            for name in names
-            if not override.is_delete()
-            and known
-            and name is not None
-            and (isinstance(name, bool) or str(name) not in known)
-        ]
-
     def base(self, selection: tuple[str, ...]) -> Base:
         """What points of a group selection have in common. Raises one of COMPLAINTS."""
         if selection not in self._bases:
@@ -320,37 +232,10 @@ def composer(
     Settings of Hydra's own among `arguments` (`hydra.launcher.partition=gpu`) hold for every point.
     """
     setbase("1.3")
-    loader = Loader(_search_path(str(config_dir.absolute()), extra_dir))
+    loader = Loader(search_path(str(config_dir.absolute()), extra_dir))
     hydra = Hydra(task_name="servix", config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
     try:
-        yield Composer(cast(Loader, hydra.config_loader), _of_hydra(arguments))
+        yield Composer(cast(Loader, hydra.config_loader), of_hydra(arguments))
     finally:
         GlobalHydra.instance().clear()
-
-
-def _search_path(config_dir: str, extra_dir: Path | None) -> ConfigSearchPath:
-    """Hydra's search path: the project's folder, then the user's own."""
-    found = create_config_search_path(config_dir)
-    if extra_dir is not None:
-        anchor = SearchPathQuery(provider="schema")
-        found.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
-    return found
-
-
-def _of_hydra(arguments: Sequence[str]) -> list[str]:
-    """Settings of Hydra's own, those that cannot be read or are swept left out: `points` tells them."""
-    parser, found = OverridesParser.create(), []
-    for text in arguments:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            continue
-        if override.is_hydra_override() and not override.is_sweep_override():
-            found.append(text)
-    return found
-
-
-def _option(name: object) -> str:
-    """YAML reads on and off as booleans; as an option's name they are words again."""
-    return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)

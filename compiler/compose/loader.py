@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException
@@ -95,3 +96,12 @@ def _time_limit_min(config: DictConfig) -> float | None:
     launcher = config.get("hydra", {}).get("launcher")
     limit = launcher.get("timeout_min") if isinstance(launcher, DictConfig) else None
     return limit if isinstance(limit, int | float) and limit >= 1 else None
+
+
+def search_path(config_dir: str, extra_dir: Path | None) -> ConfigSearchPath:
+    """Hydra's search path: the project's folder, then the user's own."""
+    found = create_config_search_path(config_dir)
+    if extra_dir is not None:
+        anchor = SearchPathQuery(provider="schema")
+        found.prepend(provider="command-line", path=f"file://{extra_dir.absolute()}", anchor=anchor)
+    return found

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler.plan import Deployment, Point
+from launchers.agenda import MOST_HITS
 from launchers.kubernetes.frames import Message, Reader
 from launchers.results.result import Result, ResultError
-from launchers.session import MOST_HITS
 from launchers.standing import attempt_numbers, read_result
 from launchers.store import RESULT, Store
 from launchers.supervise import Tell

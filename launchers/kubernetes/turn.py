@@ -22,6 +22,7 @@ from typing import Any
 from compiler.manifests import Settings
 from compiler.plan import Deployment, Point
 from launchers import deployed, session
+from launchers.agenda import MOST_HITS
 from launchers.kubernetes import verdict
 from launchers.kubernetes.api import Cluster, Denied, Refused, Silent
 from launchers.kubernetes.collect import Collector, Heard, quoted
@@ -403,12 +404,12 @@ class Turn:
             return
         self._lost += 1
         self._hits.update(str(point.digest) for point in self._begun(self._job_name))
-        spent = [point for point in self._left() if self._hits[str(point.digest)] >= session.MOST_HITS]
+        spent = [point for point in self._left() if self._hits[str(point.digest)] >= MOST_HITS]
         if self._lost > self._restarts:
             times = "once" if self._lost == 1 else f"{self._lost} times"
             self._fail(self._left(), [*start.lost, f"the stack was lost {times}"])
         elif spent and not self._searched:
-            self._fail(spent, [*start.lost, f"the stack was lost {session.MOST_HITS} times with this point"])
+            self._fail(spent, [*start.lost, f"the stack was lost {MOST_HITS} times with this point"])
         if self._left():
             self._tell(
                 "deployment_restart",
