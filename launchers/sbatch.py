@@ -40,10 +40,12 @@ def submitted(folder: Path, script: str, after: str | None = None) -> str:
 
 
 def refusal(script: str) -> str | None:
-    """Why sbatch would not take a job; null where it would, or would later."""
+    """Why sbatch would never take a job; null where it would. Raises Later when Slurm does not answer."""
     code, _, said = asked(["sbatch", "--test-only"], script)
     if code == 0 or _FULL.search(said):
         return None
+    if _SILENT.search(said):
+        raise Later(_told(said))
     return _told(said)
 
 
