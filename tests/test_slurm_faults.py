@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commanding import FAKE, VALID, Command, Sweep
+from commanding import FAKE, VALID, Command, Sweep, environment
 from slurm_cluster import NEEDED, ONE, Cluster, job_of, load, slurm, under_load, verdict, wait_until
 
 from launchers import sbatch
