@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,9 +41,11 @@ class NoAllocation(Trouble):
 
 @dataclass(frozen=True, slots=True)
 class Allocated(Host):
-    """Nodes of a job; `addresses` are their names."""
+    """Nodes of a job; `addresses` are their names, or what Slurm reaches them by where those do not resolve."""
 
     job: str = ""
+    nodes: tuple[str, ...] = ()
+    """Their names in Slurm."""
     srun_args: tuple[str, ...] = ()
     gpus_per_node: int = 0
     """What the job was given on each node; 0: it asked for none."""
@@ -57,11 +62,11 @@ class Allocated(Host):
     @property
     def ran(self) -> Mapping[str, Any]:
         """What a result says of the machine."""
-        return {"hosts": list(self.addresses), "slurm_job": self.job}
+        return {"hosts": list(self.nodes), "slurm_job": self.job}
 
     def supervisor(self, tell: Tell) -> Supervisor:
         """What starts and ends steps."""
-        return StepSupervisor(tell, self.job)
+        return StepSupervisor(tell, self.job, self.tmp_dir)
 
     def environment(self) -> dict[str, str]:
         """What every step gets from the environment of the job."""
@@ -127,7 +132,7 @@ class Allocated(Host):
             "--overlap",
             "--nodes=1",
             "--ntasks=1",
-            f"--nodelist={self.addresses[node]}",
+            f"--nodelist={self.nodes[node]}",
             f"--job-name={command.name}",
             "--export=ALL",
             "--input=none",
@@ -140,10 +145,13 @@ class Allocated(Host):
         # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The
         # marker stays with srun: who looks for leftover processes must not find tasks, which are stopped by step.
         visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))}"
-        whose = f"{TASK}={owner(self.addresses[node])}"
+        whose = f"{TASK}={owner(self.nodes[node])}"
         words += [f"--chdir={command.workdir}", "env"]
-        words += [f"--unset={MARKER}", f"--unset={EXIT_ERROR}", visible, whose]
+        words += [f"--unset={MARKER}", f"--unset={EXIT_ERROR}", whose, visible]
         known = {**command.env, EXIT_ERROR: str(NOT_STARTED)}
+        if self.tmp_dir is not None and (node != 0 or (self.image and not bare)):
+            # It is there on the first node only, and not in containers.
+            del known["TMPDIR"]
         return replace(command, argv=(*words, *command.argv), env=known)
 
     def _container(self, results_dir: Path, env: Sequence[str]) -> Iterator[str]:
@@ -169,15 +177,42 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
     if job is None:
         raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
     first = next((one for one in deployment.processes if one.role == "frontend"), deployment.processes[0])
-    yield Allocated(
-        _bound(deployment, _hosts()),
-        deployment.storage_cache_dir,
-        job=job,
-        srun_args=tuple(srun_args),
-        gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
-        image=first.image,
-        mounts=first.mounts,
-    )
+    nodes = _bound(deployment, _hosts())
+    with _tmp_dir(nodes[0]) as tmp_dir:
+        yield Allocated(
+            tuple(map(_address, nodes)),
+            deployment.storage_cache_dir,
+            tmp_dir,
+            job=job,
+            nodes=nodes,
+            srun_args=tuple(srun_args),
+            gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
+            image=first.image,
+            mounts=first.mounts,
+        )
+
+
+def _tmp_dir(first: str) -> contextlib.AbstractContextManager[str | None]:
+    """A folder for temporary files on the node of the load generator, which leaves some behind, each time.
+
+    Null where that is not the node of this process.
+    """
+    if first != os.environ.get("SLURMD_NODENAME"):
+        return contextlib.nullcontext()
+    return tempfile.TemporaryDirectory(prefix="servix-", ignore_cleanup_errors=True)
+
+
+def _address(node: str) -> str:
+    """What reaches a node: its name or, where nobody resolves that, the address Slurm has of it."""
+    with contextlib.suppress(OSError):
+        socket.getaddrinfo(node, None)
+        return node
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = ["scontrol", "--oneliner", "show", "node", node]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
+        if found := re.search(r"\bNodeAddr=(\S+)", said):
+            return found[1]
+    return node
 
 
 def _hosts() -> list[str]:

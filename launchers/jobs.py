@@ -81,7 +81,7 @@ class _Entry:
     state: str = ""
     """What was last told of it."""
     nodes: str = ""
-    """Where its job runs, as Slurm writes it; empty while it waits."""
+    """Where its job was last seen to run, as Slurm writes it; empty while it waits."""
 
 
 class Jobs:
@@ -238,7 +238,9 @@ class Jobs:
             self._say(entry, f"attached to job {job}")
         if entry.nodes and entry.job == job and state.state == "PENDING":
             self._say(entry, f"job {job} {queue.why_again(job, entry.nodes)}; it begins anew")
-        entry.job, entry.nodes = job, state.nodes
+            entry.nodes = ""
+        # A job that is ending gives its nodes back one by one.
+        entry.job, entry.nodes = job, state.nodes if state.state == "RUNNING" else entry.nodes
         self._say(entry, f"job {job} is {state}")
         entry.follower.look(entry.view)
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 FRESH_S = 1.0
 """Answers are good for so long: many deployments ask together."""
+SILENT_S = 5.0
+"""A controller that did not answer is left alone for so long: each question may take as long again."""
 ASK_S = 20.0
 UNKNOWN_ID = "Invalid job id"
 TIME_IS_UP = 75
@@ -85,9 +87,20 @@ class Queue:
         self._ids: set[str] = set()
         self._known: dict[str, InQueue] = {}
         self._asked_at = -FRESH_S
+        self._silent: Silent | None = None
+        self._silent_at = -SILENT_S
 
     def look(self, job: str) -> InQueue | None:
         """The job while it is in the queue; null once it is not. Raises Silent."""
+        if self._silent is not None and time.monotonic() - self._silent_at < SILENT_S:
+            raise self._silent
+        try:
+            return self._look(job)
+        except Silent as silent:
+            self._silent, self._silent_at = silent, time.monotonic()
+            raise
+
+    def _look(self, job: str) -> InQueue | None:
         if job not in self._ids or time.monotonic() - self._asked_at > FRESH_S:
             # Some jobs of an array of ids may be forgotten already: one answer for all that are known.
             self._ids.add(job)

@@ -15,8 +15,8 @@ from pathlib import Path
 from launchers.queue import asked
 from launchers.refusal import Trouble
 
-DEADLINE_S = 20.0
-"""Longest time that one sbatch may take. A full queue would have it wait for two minutes by itself."""
+DEADLINE_S = 12.0
+"""Longest time that one sbatch may take. One of an unwilling controller gives up after ten by itself, or waits for two minutes."""
 _PREFIX = re.compile(r"^(sbatch: error: |allocation failure: )", re.MULTILINE)
 _FULL = re.compile(r"sleeping and retrying|Resource temporarily unavailable|(Max|Grp)Submit\w*Limit")
 _SILENT = re.compile(r"timed out|Unable to contact|did not answer|Communication connection failure")
@@ -40,10 +40,12 @@ def submitted(folder: Path, script: str, after: str | None = None) -> str:
 
 
 def refusal(script: str) -> str | None:
-    """Why sbatch would not take a job; null where it would, or would later."""
+    """Why sbatch would never take a job; null where it would. Raises Later when Slurm does not answer."""
     code, _, said = asked(["sbatch", "--test-only"], script)
     if code == 0 or _FULL.search(said):
         return None
+    if _SILENT.search(said):
+        raise Later(_told(said))
     return _told(said)
 
 

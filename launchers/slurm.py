@@ -36,7 +36,7 @@ from launchers.preflight import not_there
 from launchers.queue import asked, longest_min
 from launchers.refusal import Unfit, warn
 from launchers.results.result import Result
-from launchers.sbatch import Refused
+from launchers.sbatch import Later, Refused
 from launchers.store import Busy, Store, StoreError
 from launchers.turns import Wishes
 
@@ -190,7 +190,11 @@ class Slurm:
         found = []
         for words, deployments in shapes.items():
             script = "".join(["#!/bin/sh\n", *(f"#SBATCH --{word}\n" for word in words), "true\n"])
-            said = sbatch.refusal(script)
+            try:
+                said = sbatch.refusal(script)
+            except Later as later:
+                hint = "the same command goes on when it does"
+                return [error("slurm", "system.kind", "slurm", f"Slurm does not answer: {later}", hint)]
             if said is not None:
                 what = f"{nodes_of(deployments)[0]} nodes with {deployments[0].gpus_per_node} GPUs each"
                 reason = f"sbatch refuses a job of {what}: {said}"

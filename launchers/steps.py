@@ -49,8 +49,8 @@ def owner(node: str) -> str:
 class StepSupervisor(Supervisor):
     """A supervisor whose processes are steps of the job with that id, named after their commands."""
 
-    def __init__(self, tell: Tell, job: str) -> None:
-        super().__init__(tell)
+    def __init__(self, tell: Tell, job: str, tmp_dir: str | None = None) -> None:
+        super().__init__(tell, tmp_dir)
         self._job = job
         self._ending = asyncio.Event()
         self._over = False

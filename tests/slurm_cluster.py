@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -60,6 +61,30 @@ class Cluster:
     def pid(self, daemon: str) -> int:
         """Process id of `slurmctld`, `slurmdbd`, `slurmd-node1`, ..."""
         return int((self.folder / "run" / f"{daemon}.pid").read_text())
+
+    def kill(self, daemon: str) -> None:
+        """Ends it with KILL. A controller forgets what it has not `saved`."""
+        os.kill(self.pid(daemon), signal.SIGKILL)
+
+    def saved(self, since: float) -> None:
+        """Returns once the controller has written down what was so at that time, which it does every few seconds."""
+        wait_until(lambda: (self.folder / "state" / "job_state").stat().st_mtime > since)
+
+    def processes(self) -> dict[str, list[int]]:
+        """Ids of all processes of each node, without slurmd."""
+        found = {}
+        for number in range(1, 5):
+            said = slurm("ip", "netns", "pids", f"{self._knobs['MINI_SLURM_PREFIX']}-node{number}")
+            found[f"node{number}"] = [
+                int(pid) for pid in said.split() if not _words(int(pid)).startswith("slurmd ")
+            ]
+        return found
+
+
+def _words(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
 
 
 @contextlib.contextmanager

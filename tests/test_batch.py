@@ -156,7 +156,7 @@ def test_settings_that_do_not() -> None:
 
 def step(deployment: Deployment, name: str, **more: Any) -> list[str]:
     hosts = tuple(f"n{index}" for index in range(deployment.num_nodes))
-    host = Allocated(hosts, job="7", gpus_per_node=8, **more)
+    host = Allocated(hosts, job="7", nodes=hosts, gpus_per_node=8, **more)
     process = next(process for process in deployment.processes if process.name == name)
     return list(host.command(process, Path("/shared/store/d/runs/1")).argv)
 
@@ -170,11 +170,11 @@ def test_a_step_is_on_its_node_with_its_gpus() -> None:
         *words
     }
     # After srun's own words: what Slurm sets would win over what is exported.
-    assert words[words.index("env") + 3] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert words[words.index("env") + 4] == "CUDA_VISIBLE_DEVICES=2,3"
     assert words.index("--mem=0") < words.index("env") < words.index("python")
     frontend = step(deployment, "frontend")
     assert "--gpus-per-node=0" in frontend
-    assert frontend[frontend.index("env") + 3] == "CUDA_VISIBLE_DEVICES="
+    assert frontend[frontend.index("env") + 4] == "CUDA_VISIBLE_DEVICES="
 
 
 @pytest.mark.parametrize("backend", ["vllm", "sglang"])
@@ -206,7 +206,7 @@ def test_a_step_in_a_container() -> None:
 def test_secrets_are_in_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     _, deployment = compiled()
-    host = Allocated(("n0", "n1"), job="7", gpus_per_node=8)
+    host = Allocated(("n0", "n1"), job="7", nodes=("n0", "n1"), gpus_per_node=8)
     command = host.command(deployment.processes[0], Path("/r"))
     assert command.env["HF_TOKEN"] == "hf_secret"
     assert "hf_secret" not in " ".join(command.argv)

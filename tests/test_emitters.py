@@ -58,7 +58,7 @@ def hosts(deployment: Deployment) -> tuple[str, ...]:
 
 def by_slurm(deployment: Deployment, process: Process) -> Started:
     """The command line of the process's step, and what of its environment the plan has set."""
-    host = Allocated(hosts(deployment), deployment.storage_cache_dir, job="1")
+    host = Allocated(hosts(deployment), deployment.storage_cache_dir, job="1", nodes=hosts(deployment))
     made = host.command(process, Path(RUN_DIR))
     program = next(index for index, word in enumerate(made.argv) if word.startswith("CUDA_VISIBLE_DEVICES="))
     visible = made.argv[program].partition("=")[2]

@@ -8,6 +8,7 @@
 #   MINI_SLURM_NET    netns | ports                        (default netns)
 #                       netns: every node has its own network namespace, IP, hostname
 #                       ports: all nodes share the host network (one slurmd port each)
+#                       none: only a controller; nodes are known, and jobs stay in the queue
 #   MINI_SLURM_ACCT   dbd | none                           (default dbd -> real sacct)
 #   MINI_SLURM_NODES  number of nodes                      (default 4)
 #   MINI_SLURM_GPUS   fake GPUs per node                   (default 8)
@@ -34,6 +35,7 @@ PFX=${MINI_SLURM_PREFIX:-ms}
 CONF=${MINI_SLURM_CONF:-}
 CTLD_PORT=$((PB+17)); DBD_PORT=$((PB+19)); D_PORT=$((PB+101))
 BR=${PFX}br0
+SLURMDS=$NODES; [ "$NET" = none ] && SLURMDS=0
 export SLURM_CONF=$D/etc/slurm.conf        # also our mark: every daemon carries it in its environ
 SOCK=$D/run/munge.socket.2
 HOST=$(hostname -s)
@@ -92,12 +94,16 @@ install_pkgs(){
 }
 
 write_conf(){
-  local ctl_addr=127.0.0.1 nodes acct
+  local ctl_addr=127.0.0.1 nodes acct state=UNKNOWN power=
   if [ "$NET" = netns ]; then
     ctl_addr=$SUB.1
     nodes="NodeName=node[1-$NODES] NodeAddr=$SUB.[11-$((10+NODES))] Port=$D_PORT"
   else
     nodes="NodeName=node[1-$NODES] NodeHostname=$HOST NodeAddr=127.0.0.1 Port=[$D_PORT-$((D_PORT+NODES-1))]"
+    # Nodes in a cloud are there before they are up.
+    [ "$NET" = none ] && nodes="NodeName=node[1-$NODES]" state=CLOUD power="SuspendProgram=/bin/true
+ResumeProgram=/bin/true
+SuspendTime=3600"
   fi
   if [ "$ACCT" = dbd ]; then
     acct="AccountingStorageType=accounting_storage/slurmdbd
@@ -154,8 +160,9 @@ InactiveLimit=0
 $acct
 JobCompType=jobcomp/filetxt
 JobCompLoc=$D/log/jobcomp.log
+$power
 $CONF
-$nodes CPUs=$CPUS RealMemory=$MEM Gres=gpu:$GPUS State=UNKNOWN
+$nodes CPUs=$CPUS RealMemory=$MEM Gres=gpu:$GPUS State=$state
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP PriorityTier=10
 PartitionName=low  Nodes=ALL MaxTime=INFINITE DefaultTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE
 E
@@ -255,7 +262,7 @@ start_db(){
 
 start(){
   [ "$(id -u)" = 0 ] || die "must be root"
-  case $NET in netns|ports) ;; *) die "MINI_SLURM_NET=$NET";; esac
+  case $NET in netns|ports|none) ;; *) die "MINI_SLURM_NET=$NET";; esac
   case $ACCT in dbd|none) ;; *) die "MINI_SLURM_ACCT=$ACCT";; esac
   if [ -f "$D/mode" ] && [ "$(cat "$D/mode")" != "$NET $ACCT $NODES $GPUS $CPUS $MEM $PB $SUB $PFX $CONF" ]; then
     log "settings changed since last start: stopping the old cluster first"; stop
@@ -276,7 +283,7 @@ start(){
   wait_for 10 munged munge -n -S "$SOCK"
   start_db
   running slurmctld || spawn slurmctld slurmctld -D -i
-  for ((n=1;n<=NODES;n++)); do
+  for ((n=1;n<=SLURMDS;n++)); do
     mkdir -p "$D/spool/node$n"
     running "slurmd-node$n" && continue
     if [ "$NET" = netns ]; then
@@ -289,11 +296,12 @@ start(){
   wait_for 60 "all $NODES nodes idle" all_up
   log "up: $(sinfo -h -o '%D nodes %T, gres %G')"
 }
-all_up(){ [ "$(sinfo -h -p main -t idle,mix,alloc,comp -o %D 2>/dev/null | awk '{s+=$1} END {print s+0}')" = "$NODES" ]; }
+all_up(){ if [ "$NET" = none ]; then scontrol ping 2>/dev/null | grep -q 'is UP'; return; fi
+          [ "$(sinfo -h -p main -t idle,mix,alloc,comp -o %D 2>/dev/null | awk '{s+=$1} END {print s+0}')" = "$NODES" ]; }
 status_quiet(){
   local s; for s in munged slurmctld; do running $s || return 1; done
   [ "$ACCT" = dbd ] && { running mariadbd && running slurmdbd || return 1; }
-  for ((n=1;n<=NODES;n++)); do running "slurmd-node$n" || return 1; done
+  for ((n=1;n<=SLURMDS;n++)); do running "slurmd-node$n" || return 1; done
   all_up
 }
 stop(){
@@ -314,7 +322,7 @@ stop(){
 }
 status(){
   local s rc=0
-  for s in munged mariadbd slurmdbd slurmctld $(seq -f slurmd-node%g 1 "$NODES"); do
+  for s in munged mariadbd slurmdbd slurmctld $(seq -f slurmd-node%g 1 "$SLURMDS"); do
     [ "$ACCT" = none ] && { [ $s = mariadbd ] || [ $s = slurmdbd ]; } && continue
     if running $s; then echo "$s up pid $(pid_of $s)"; else echo "$s DOWN"; rc=1; fi
   done
