@@ -139,6 +139,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("lmcache", "LMCache knows its settings, and they fit the deployment", lmcache.lmcache, of="stack"),
     Rule("command", "words of a command are what was meant", settings.commands, of="stack"),
+    Rule("telemetry", "exporters of GPU metrics are started where they are asked", workload.telemetry),
     Rule("phases", "phases are named once, with names fit for a folder", workload.phases),
     Rule(
         "load", "a round of load ends, and has at least as many requests as it keeps in flight", workload.load

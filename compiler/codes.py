@@ -349,6 +349,12 @@ PAGES: tuple[Page, ...] = (
     ),
     # The workload
     Page(
+        "telemetry",
+        "exporters of GPU metrics are started where they are asked",
+        "set system.dcgm.command, or drop gpu_telemetry=auto",
+        ("aiperf.gpu_telemetry=auto",),
+    ),
+    Page(
         "phases",
         "phases are named once, with names fit for a folder",
         "name each phase with letters, digits, '_', '.', '-'",

@@ -33,6 +33,7 @@ _DEPLOYMENT_OUT = (
     "repeatable",
     # What was done before a point is in its result, as it is for the first on a stack, whose caches are fresh.
     "reset",
+    "gpu_log",
 )
 _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""
@@ -101,6 +102,8 @@ def hashed(deployment: Mapping[str, Any]) -> dict[str, Any]:
 def _kept_process(process: Mapping[str, Any]) -> dict[str, Any]:
     data = _kept(process, _PROCESS_OUT)
     startup = data.pop("startup", None)
+    if not data.get("sees_all_gpus"):
+        data.pop("sees_all_gpus", None)
     if isinstance(startup, Mapping):
         data["startup"] = {name: value for name, value in startup.items() if name not in _HOOK_OUT}
     return data
@@ -143,7 +146,10 @@ def _fields(value: Any, out: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _process(process: Process) -> dict[str, Any]:
-    data = _fields(process, (*_PROCESS_OUT, "startup"))
+    data = _fields(process, (*_PROCESS_OUT, "startup", "sees_all_gpus"))
+    # Left out where they are as they always were: what does not use them keeps its digest.
+    if process.sees_all_gpus:
+        data["sees_all_gpus"] = True
     if process.startup is not None:
         data["startup"] = _fields(process.startup, _HOOK_OUT)
     data["env"] = {name: value for name, value in data["env"].items() if name not in _ENV_OUT}

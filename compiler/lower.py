@@ -15,7 +15,7 @@ from compiler import flags, late, quote
 from compiler.catalogue import passed
 from compiler.image import is_moving
 from compiler.late import MODEL_WORDS, SETTING_WORDS
-from compiler.model import Config, Engine, Role
+from compiler.model import AUTO, Config, Engine, Role
 from compiler.once import once
 from compiler.placement import Part, Placement, Worker
 from compiler.plan import (
@@ -98,6 +98,7 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
         reset=_reset(config, counts),
         hooks=tuple(_hooks(config)),
+        gpu_log=tuple(map(late.literal, config.system.gpu_log or ())),
     )
 
 
@@ -224,7 +225,33 @@ def _infrastructure(config: Config) -> list[Process]:
         argv = [late.template(word, known=SETTING_WORDS) for word in config.lmcache_controller.command]
         ports = {f"port_{number}": Port(number) for number in config.lmcache_controller.ports}
         found.append(_process(config, "lmcache-controller", "infrastructure", argv, ports=ports))
+    return found + _exporters(config)
+
+
+def _exporters(config: Config) -> list[Process]:
+    """One on every node, outside containers: what it looks at belongs to the node."""
+    dcgm, found = config.system.dcgm, []
+    for node in range(config.num_nodes or 1) if dcgm.command else ():
+        fields = {"host": _host(node), "port": str(dcgm.port)}
+        argv = [late.template(word, fields, SETTING_WORDS) for word in dcgm.command or ()]
+        made = _process(config, f"dcgm-{node}", "infrastructure", argv, node=node)
+        gpus = ",".join(map(str, range(config.system.gpus_per_node)))
+        found.append(
+            replace(
+                made,
+                env={**made.env, "CUDA_VISIBLE_DEVICES": gpus},
+                ports={"http": Port(dcgm.port)},
+                image=None,
+                mounts=(),
+                ready=Probe("http", _dcgm_url(config, node)),
+                sees_all_gpus=True,
+            )
+        )
     return found
+
+
+def _dcgm_url(config: Config, node: int) -> str:
+    return f"http://{_host(node)}:{config.system.dcgm.port}/metrics"
 
 
 def _service(config: Config, name: str, command: Sequence[str], port: int, ready: Probe | None) -> Process:
@@ -389,8 +416,13 @@ def _bash_text(command: str | Sequence[str] | None) -> str | None:
 
 def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Phase:
     bench, arguments = config.bench, config.phase_arguments(phase)
-    if arguments.get("server_metrics") == "auto":
-        arguments["server_metrics"] = list(_metrics_urls(config, placement))
+    urls = {
+        "server_metrics": _metrics_urls(config, placement),
+        "gpu_telemetry": tuple(_dcgm_url(config, node) for node in range(config.num_nodes or 1)),
+    }
+    for key, found in urls.items():
+        if arguments.get(key) == AUTO:
+            arguments[key] = list(found)
     name = str(phase.get("name", "main"))
     folder = f"artifacts/{name}" if config.phases else "artifacts"
     fields = _client_fields(config, folder)
@@ -398,7 +430,7 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
     pinned = config.model.revision is not None and tokenizer == config.model.id
     absent = [word for key, words in bench.when_null.items() if arguments.get(key) is None for word in words]
     rendered = flags.words(arguments)
-    urls = set(_metrics_urls(config, placement))
+    ours = {url for found in urls.values() for url in found}
     return Phase(
         name=name,
         argv=(
@@ -406,7 +438,7 @@ def _phase(config: Config, placement: Placement, phase: Mapping[str, Any]) -> Ph
                 late.template(word, fields, SETTING_WORDS)
                 for word in [*bench.command, *bench.words, *(bench.revision if pinned else [])]
             ),
-            *(word if word in urls else late.literal(word) for word in rendered),
+            *(word if word in ours else late.literal(word) for word in rendered),
             *absent,
             *map(late.literal, bench.extra_args),
         ),

@@ -46,6 +46,8 @@ ROLES_OF_TOPOLOGY: Mapping[str, tuple[str, ...]] = {
 Topology = Literal["separate", "shared", "aggregated"]
 Size = Literal["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"]
 
+AUTO = "auto"
+"""As where metrics are scraped: what the plan has."""
 OWN_SEED = "auto"
 """As a random seed: one that the point has for itself."""
 DP_ATTENTION = "enable_dp_attention"
@@ -307,6 +309,17 @@ class Kubernetes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dcgm:
+    """An exporter of GPU metrics on every node, started with the deployment when it has a command."""
+
+    __pydantic_config__ = STRICT
+
+    command: Argv | None = None
+    """How it is started on a node (`{host}`, `{port}`), outside containers."""
+    port: Port = 9400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Where plans are realised: inventory, paths, containers."""
 
@@ -326,6 +339,9 @@ class System:
     env: Env = field(default_factory=dict)
     """Environment of every process. `{host}` is the host of the process's node."""
     mounts: list[Text] = field(default_factory=list)
+    dcgm: Dcgm = field(default_factory=Dcgm)
+    gpu_log: Argv | None = None
+    """What writes lines on the use of a node's GPUs until it is stopped; null, or not there: no such log."""
     context: Text | None = None
     """Context of the kubeconfig; null: its only one."""
     namespace: Text | None = None

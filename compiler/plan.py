@@ -114,6 +114,8 @@ class Process:
     stop: Stop = field(default_factory=Stop)
     startup: Startup | None = None
     """Null: nothing, and then no part of the digest."""
+    sees_all_gpus: bool = False
+    """It looks at every GPU of its node and has none. Part of the digest where true."""
 
     @property
     def rank(self) -> int | None:
@@ -179,6 +181,8 @@ class Deployment:
     """How caches are emptied between points; null: the engine cannot."""
     hooks: tuple[Hook, ...] = ()
     """In order; empty: none, and then no part of the digest."""
+    gpu_log: tuple[str, ...] = ()
+    """What writes lines on the use of a node's GPUs, where it is there; empty: no such log."""
 
     @property
     def gpus(self) -> int:

@@ -71,7 +71,9 @@ class Allocated(Host):
     def command(self, process: Process, results_dir: Path) -> Command:
         """The process as a step on its node, with its GPUs."""
         made = Host.command(self, process, results_dir)
-        return self._step(made, results_dir, process.node, process.gpus, tuple(process.env))
+        gpus = range(self.gpus_per_node) if process.sees_all_gpus else process.gpus
+        bare = process.image is None
+        return self._step(made, results_dir, process.node, gpus, tuple(process.env), bare=bare)
 
     def hook(self, hook: Hook, results_dir: Path) -> Command:
         """The hook as a step on its node, with all GPUs of that; what sets up a node runs outside containers."""
@@ -80,6 +82,13 @@ class Allocated(Host):
         # An srun of the hook's own would take these for the whole job.
         argv = ("env", *(f"--unset={name}" for name in OF_A_STEP), *made.argv)
         return self._step(replace(made, argv=argv), results_dir, hook.node, gpus, tuple(hook.env), bare=bare)
+
+    def gpu_logs(self, deployment: Deployment, results_dir: Path) -> list[Command]:
+        """A step on each node, outside containers."""
+        nodes = range(deployment.num_nodes if deployment.gpu_log else 0)
+        gpus = range(self.gpus_per_node)
+        made = [(node, self._gpu_log(deployment, results_dir, node)) for node in nodes]
+        return [self._step(command, results_dir, node, gpus, bare=True) for node, command in made]
 
     def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
         """The command that empties the caches, as a step on the frontend's node."""
@@ -159,7 +168,7 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
-    first = deployment.processes[0]
+    first = next((one for one in deployment.processes if one.role == "frontend"), deployment.processes[0])
     yield Allocated(
         _bound(deployment, _hosts()),
         deployment.storage_cache_dir,

@@ -112,6 +112,17 @@ class Host:
             log=results_dir / "logs" / f"{hook.name}.log",
         )
 
+    def gpu_logs(self, deployment: Deployment, results_dir: Path) -> list[Command]:
+        """What logs the use of GPUs, one per machine, each with a file below `results_dir/gpus`."""
+        return [self._gpu_log(deployment, results_dir, 0)] if deployment.gpu_log else []
+
+    def _gpu_log(self, deployment: Deployment, results_dir: Path, node: int) -> Command:
+        name = f"gpu-log-{node}"
+        script, file = SERVIX_DIR / "launchers" / "gpu_log.py", results_dir / "gpus" / f"node-{node}.csv"
+        words = tuple(late.bind(word, {}) for word in deployment.gpu_log)
+        argv = ("python", str(script), str(file), *words)
+        return Command(name, argv, self.environment(), results_dir, results_dir / "logs" / f"{name}.log")
+
     def _title(self, process: Process) -> str:
         """What a verdict calls a part of a worker over several nodes: who reads it looks for the node."""
         if process.rank is None:

@@ -139,6 +139,8 @@ def _key(process: Process, name: str) -> str:
         return "dynamo.port"
     if process.name in ("etcd", "nats"):
         return f"dynamo.{process.name}_port"
+    if process.sees_all_gpus:
+        return "system.dcgm.port"
     if process.role == "infrastructure":
         return "lmcache_controller.ports"
     return f"backend.ports.{name}.base"

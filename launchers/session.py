@@ -31,7 +31,7 @@ from launchers.preflight import preflight
 from launchers.probe import NotReady
 from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.search import Choose
-from launchers.stack import Claim, Job, Stack, become_ready, new_run, reasons_of, rounded
+from launchers.stack import Claim, Job, Stack, become_ready, log_gpus, new_run, reasons_of, rounded
 from launchers.store import Store
 from launchers.supervise import Died, Tell
 
@@ -221,6 +221,7 @@ async def _serve(job: Job, stack: Stack, agenda: Agenda, outcome: Outcome, again
         job.tell("deployment_failed", reasons=outcome.reasons)
         return True
     outcome.was_ready = True
+    await log_gpus(job, stack)
     while (point := agenda.current) is not None:
         alone = _workload(point).isolation == "restart"
         if alone and outcome.measured:

@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,9 @@ class Slurm:
             workloads = [point.workload for point in group.points if point.workload]
             if not any(process.image for process in group.deployment.processes):
                 host = Host(("localhost",) * group.deployment.num_nodes)
-                found += not_there(group.deployment, workloads, host)
+                # What looks at GPUs is on the nodes that have some.
+                own = [one for one in group.deployment.processes if not one.sees_all_gpus]
+                found += not_there(replace(group.deployment, processes=tuple(own)), workloads, host)
         return found
 
     def _refused(self, groups: Sequence[Group]) -> list[Problem]:

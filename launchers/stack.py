@@ -6,6 +6,7 @@ Never does: restarting; measuring.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -75,6 +76,16 @@ async def become_ready(job: Job, stack: Stack) -> None:
         # Waiting in vain took as long.
         stack.durations_s["ready"] = time.monotonic() - begun - stack.durations_s["start"]
     job.tell("deployment_ready", durations_s=rounded(stack.durations_s))
+
+
+async def log_gpus(job: Job, stack: Stack) -> None:
+    """Starts the logs of the nodes' GPUs, which never make a start fail."""
+    await asyncio.gather(
+        *(
+            stack.supervisor.attach(command)
+            for command in stack.host.gpu_logs(job.deployment, stack.results_dir)
+        )
+    )
 
 
 async def seen(job: Job, stack: Stack, name: str, probe: Probe, timeout_s: float, limit: str) -> None:

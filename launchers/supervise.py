@@ -127,6 +127,11 @@ class Supervisor:
             await self._end({child.pid: signal.SIGTERM}, f"{self.session}.{command.name}", grace_s, [child])
         return Exit(code, time.monotonic() - started)
 
+    async def attach(self, command: Command) -> None:
+        """Starts what only looks on: it may end, or not start at all, and is ended with everything else."""
+        with contextlib.suppress(Died):
+            await self._spawn(command, self._client_gone)
+
     async def stop(self) -> None:
         """Ends everything at once: each process its signal, after the longest grace KILL. Raises Left.
 

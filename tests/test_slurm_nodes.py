@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from commanding import FAKE, Command, environment
+from commanding import FAKE, QUICK, Command, environment
 from slurm_cluster import NEEDED, load, tasks, under_load, verdict, wait_until
 
 pytestmark = NEEDED
@@ -20,11 +21,14 @@ OVER_NODES = (
 
 
 def test_workers_over_two_nodes_each(start: Callable[..., Command], tmp_path: Path) -> None:
-    assert start(*FAKE, *OVER_NODES).ended()[0] == 0
+    assert start(*FAKE, *OVER_NODES, "system.gpu_log=[no-such-nvidia-smi,-l,'1']").ended()[0] == 0
     (folder,) = (tmp_path / "outputs" / "store").glob("*-tiny-*")
     told = {name: (folder / f"runs/1/logs/{name}.log").read_text() for name in ("decode-0.1", "prefill-0.1")}
     assert "rank 1 of 2: reached " in told["decode-0.1"]
     assert told["decode-0.1"].split("reached")[1] != told["prefill-0.1"].split("reached")[1]
+    # Nodes without nvidia-smi are no trouble.
+    assert "not installed here" in (folder / "runs/1/logs/gpu-log-3.log").read_text()
+    assert not (folder / "runs/1/gpus").exists()
     command = start(*OVER_NODES, *load(60), output_dir=tmp_path / "second")
     under_load(command)
     (folder,) = (tmp_path / "second" / "store").glob("*-tiny-*")
@@ -65,3 +69,53 @@ def test_hooks_are_steps_on_their_nodes(start: Callable[..., Command]) -> None:
     assert sorted((run / "seen").read_text().split()) == sorted([first, second])
     assert result["verdict"]["status"] == "invalid"
     assert f"post-test on node 0, {first}, exited with code 1" in result["verdict"]["reasons"][0]
+
+
+SMI = """#!/bin/sh
+echo 'timestamp, index, utilization.gpu [%]'
+while true; do echo "$(date +%s), 0, 50 % of $(hostname), $CUDA_VISIBLE_DEVICES"; sleep 0.2; done
+"""
+EXPORTER = 'system.dcgm.command=[python,"{servix_dir}/tests/fakes/dcgm.py","{host}","{port}"]'
+
+
+def test_metrics_come_from_every_process_and_node(start: Callable[..., Command], tmp_path: Path) -> None:
+    """AIPerf itself says what it scraped; exporters and logs of GPU use are steps with all GPUs of their nodes."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    telemetry = (
+        "aiperf.server_metrics=auto",
+        "aiperf.gpu_telemetry=auto",
+        f"system.gpu_log=[{smi}]",
+        EXPORTER,
+    )
+    command = start("system=mini", "topology=separate", "prefill.num_nodes=2", *QUICK, *telemetry)
+    code, _, err = command.ended()
+    assert code == 0, err
+    (result,) = command.results()
+    hosts = result["ran"]["hosts"]
+    (artifacts,) = command.output_dir.glob("store/*/*/attempts/1/artifacts")
+    scraped = json.loads((artifacts / "server_metrics_export.json").read_text())
+    ports = [(hosts[0], 8000), *((host, 9090) for host in hosts)]
+    assert sorted(scraped["summary"]["endpoints_successful"]) == sorted(
+        f"http://{host}:{port}/metrics" for host, port in ports
+    )
+    components = {
+        (series["endpoint_url"].split(":")[1].strip("/"), series["labels"]["dynamo_component"])
+        for metric in scraped["metrics"].values()
+        for series in metric["series"]
+        if "dynamo_component" in series.get("labels", {}) and ":9090/" in series["endpoint_url"]
+    }
+    assert components >= {(hosts[0], "backend"), (hosts[1], "prefill"), (hosts[2], "prefill")}
+    lines = (artifacts / "gpu_telemetry_export.jsonl").read_text().splitlines()
+    seen = {
+        (record["telemetry_source_url"], record["hostname"], record["gpu_index"])
+        for record in map(json.loads, lines)
+    }
+    assert seen == {(f"http://{host}:9400/metrics", host, gpu) for host in hosts for gpu in range(8)}
+    for node, host in enumerate(hosts):
+        head, *rest = (artifacts.parent / f"deployment/gpus/node-{node}.csv").read_text().splitlines()
+        assert head.startswith("timestamp, index")
+        assert all(line.endswith(f"50 % of {host}, 0,1,2,3,4,5,6,7") for line in rest)
+        assert rest
+    assert not any(tasks(folder) for folder in command.output_dir.glob("store/*"))

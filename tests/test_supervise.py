@@ -98,6 +98,22 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert not alive(str(tmp_path))
 
 
+def test_what_only_looks_on_may_end_and_is_ended_with_the_rest(tmp_path: Path) -> None:
+    missing = Command("smi", ("no-such-program",), {"PATH": "/nowhere"}, tmp_path, tmp_path / "smi.log")
+    endless = client(tmp_path, "log-1", "--takes", "60", "--touch", f"{tmp_path}/half-way")
+
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            await supervisor.start([server(tmp_path, "decode-0")], at_once)
+            for command in (client(tmp_path, "log-0"), endless, missing):
+                await supervisor.attach(command)
+            exit_ = await supervisor.run(client(tmp_path, "load"), 20)
+            assert (exit_.code, supervisor.died) == (0, None)
+
+    asyncio.run(main())
+    assert not alive(str(tmp_path))
+
+
 def test_run_ends_at_once_when_a_server_dies(tmp_path: Path) -> None:
     pids: dict[str, int] = {}
 

@@ -54,6 +54,7 @@ def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
         ("dynamo.frontend_words", dynamo.frontend_words, frontend),
         ("dynamo.etcd_command", dynamo.etcd_command, service),
         ("dynamo.nats_command", dynamo.nats_command, service),
+        ("system.dcgm.command", config.system.dcgm.command or [], service),
         ("bench.command", config.bench.command, bench),
         ("bench.words", config.bench.words, bench),
     ]

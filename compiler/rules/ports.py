@@ -105,6 +105,10 @@ def _taken(config: Config, placement: Placement) -> Iterator[Taken]:
         single += [("lmcache-controller", "lmcache_controller.ports", port) for port in controller.ports]
     for owner, key, number in single:
         yield Taken(0, number, number, owner, key, number)
+    if config.system.dcgm.command:
+        for node in range(config.num_nodes or 1):
+            number = config.system.dcgm.port
+            yield Taken(node, number, number, f"dcgm-{node}", "system.dcgm.port", number)
     for worker in placement.workers:
         for part in worker.parts:
             for name, port in part.ports.items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from compiler import metrics
 from compiler.errors import Problem, error, warning
-from compiler.model import Config
+from compiler.model import AUTO, Config
 from compiler.placement import Placement
 
 _PHASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
@@ -52,6 +53,21 @@ def phases(config: Config, placement: Placement) -> Iterable[Problem]:
         elif name in seen:
             yield error("phases", key, name, "two phases have this name", "name each phase once")
         seen.add(str(name))
+
+
+def telemetry(config: Config, placement: Placement) -> Iterable[Problem]:
+    """Exporters and who asks them belong together."""
+    runs = config.system.dcgm.command is not None
+    places: dict[str, Mapping[str, Any]] = {config.bench.name: config.arguments}
+    places |= {f"phases.{index}": phase for index, phase in enumerate(config.phases)}
+    found = {f"{place}.gpu_telemetry": given.get("gpu_telemetry") for place, given in places.items()}
+    for key in [key for key, value in found.items() if value == AUTO and not runs]:
+        reason = "system.dcgm.command is null, so no exporter is started"
+        yield error("telemetry", key, AUTO, reason, "name the command that starts one, or give addresses")
+    if runs and not any(found.values()):
+        reason = "exporters are started on every node, and the load generator does not ask them"
+        hint = "set aiperf.gpu_telemetry=auto"
+        yield warning("telemetry", "system.dcgm.command", config.system.dcgm.command, reason, hint)
 
 
 def load(config: Config, placement: Placement) -> Iterable[Problem]:
