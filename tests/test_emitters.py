@@ -60,11 +60,13 @@ def by_slurm(deployment: Deployment, process: Process) -> Started:
     """The command line of the process's step, and what of its environment the plan has set."""
     host = Allocated(hosts(deployment), deployment.storage_cache_dir, job="1", nodes=hosts(deployment))
     made = host.command(process, Path(RUN_DIR))
-    program = next(index for index, word in enumerate(made.argv) if word.startswith("CUDA_VISIBLE_DEVICES="))
-    visible = made.argv[program].partition("=")[2]
+    start = next(index for index, word in enumerate(made.argv) if word.startswith("CUDA_VISIBLE_DEVICES="))
+    visible = made.argv[start].partition("=")[2]
+    while re.match(r"[A-Z_]+=", made.argv[start]):
+        start += 1
     env = {name: made.env[name] for name in process.env}
     return Started(
-        made.argv[program + 1 :],
+        made.argv[start:],
         {**env, "CUDA_VISIBLE_DEVICES": ""},
         len([gpu for gpu in visible.split(",") if gpu]),
         tuple(port.port + n for port in process.ports.values() for n in range(port.count)),

@@ -209,6 +209,26 @@ def test_no_value_of_a_secret_is_written() -> None:
     assert entry == "valueFrom"
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "out"),
+    [("echo $(echo a) '$HOME' {host} >&2", 0, "a $HOME {host}\nrun x y\n"), ("exit 3", 3, "")],
+)
+def test_a_startup_command_is_run_before_a_worker(text: str, code: int, out: str, tmp_path: Any) -> None:
+    made = clusters.planned(f'startup_command="{text}"'.replace("{host}", "{{host}}"))
+    (graph, *_) = manifests(made.deployments[0], (), clusters.deployment()[1]).stack
+    decode = graph["spec"]["components"][1]["podTemplate"]["spec"]["containers"][0]
+    words = [expanded(word, {}) for word in decode["command"]]
+    assert words[-3:] == ["python", "-m", "dynamo.vllm"]
+    ran = subprocess.run(
+        [*words[:-3], "bash", "-c", 'echo run "$@" >&2', "bash", "x", "y"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (code, out)
+
+
 def test_every_object_of_a_namespace_names_it() -> None:
     assert {each["metadata"]["namespace"] for each in everything("site")} == {"bench"}
 

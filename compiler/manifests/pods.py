@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from compiler import late
+from compiler import late, quote
 from compiler.manifests.bound import OF_THE_HEAD, OWN_ADDRESS, POD_IP, RUN_DIR, Names
 from compiler.manifests.components import Component
 from compiler.manifests.merged import merged
@@ -118,7 +118,7 @@ def _container(
     found: dict[str, Any] = {
         "name": MAIN if process is component.main else process.name,
         **image(process.image, settings),
-        "command": words[:program],
+        "command": [*_startup(process, own), *words[:program]],
         "args": words[program:],
         "workingDir": own.plain(process.workdir),
         "env": _environment(component, process, settings, names),
@@ -131,6 +131,15 @@ def _container(
     if process.ready is not None:
         found |= _probes(process.ready, deployment.ready_timeout_s)
     return found
+
+
+def _startup(process: Process, names: Names) -> list[str]:
+    """Words before a command that is to start when this text has been run to its end."""
+    if process.startup is None:
+        return []
+    quoted = Names({word: quote.shell(value) for word, value in names.values.items()})
+    script = f'timeout {process.startup.timeout_s:g} bash -c "$0" && exec "$@"'
+    return ["bash", "-c", script, quoted.bind(process.startup.text)]
 
 
 def _argv(component: Component, process: Process, settings: Settings) -> list[str]:

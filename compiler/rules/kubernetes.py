@@ -9,7 +9,7 @@ from typing import Any
 from compiler import late
 from compiler.errors import NOTHING, Problem, error, warning
 from compiler.image import REFERENCE
-from compiler.model import HOOKS, Config, Kubernetes
+from compiler.model import AUTO, HOOKS, Config, Kubernetes
 from compiler.placement import Placement
 from compiler.rules import placeholders
 
@@ -59,6 +59,7 @@ def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
     yield from _volumes(config, own)
     yield from _around(config)
     yield from _addresses(config)
+    yield from _hosts(config, own, placement)
     yield from _mode(config, own, placement)
     yield from _names(config, own, placement)
     yield from _site(own)
@@ -113,10 +114,11 @@ def _addresses(config: Config) -> Iterator[Problem]:
         yield error(
             CODE, "dynamo.discovery", "file", "pods share no folder in which to find each other", hint
         )
-    if config.arguments.get("server_metrics") == "auto":
-        reason = "pods of workers have no address that is known before they run"
-        hint = "leave it null"
-        yield error(CODE, f"{config.bench.name}.server_metrics", "auto", reason, hint)
+    for name in ("server_metrics", "gpu_telemetry"):
+        for key, arguments in _rounds(config):
+            if arguments.get(name) == AUTO:
+                reason = "pods of workers have no address that is known before they run"
+                yield error(CODE, f"{key}.{name}", AUTO, reason, "leave it null")
     for key, text, _ in placeholders.settings_with_nodes(config):
         for number in late.NODE_WORD.findall(text):
             reason = f"pods are on no node that is known before, so {{node:{number}}} has no meaning"
@@ -125,6 +127,30 @@ def _addresses(config: Config) -> Iterator[Problem]:
         if role.gpu_ids is not None:
             reason = "a cluster chooses the GPUs of a pod itself"
             yield warning("no-effect", f"{name}.gpu_ids", role.gpu_ids, reason, "leave it out")
+
+
+def _rounds(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield config.bench.name, config.arguments
+    yield from ((f"phases.{index}", phase) for index, phase in enumerate(config.phases))
+
+
+def _hosts(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Problem]:
+    """What would have to be started on the nodes themselves."""
+    hooks = {"node_setup_command": config.node_setup_command, "pre_test": config.pre_test}
+    for key, command in {**hooks, "post_test": config.post_test}.items():
+        if command is not None:
+            hint = "do it beside servix, or in startup_command"
+            yield error(CODE, key, command, "is run on nodes, and of a cluster servix has pods only", hint)
+    if config.system.dcgm.command is not None:
+        reason = "is started on nodes, and of a cluster servix has pods only"
+        hint = "use the exporter of NVIDIA's GPU operator"
+        yield error(CODE, "system.dcgm.command", config.system.dcgm.command, reason, hint)
+    if config.system.gpu_log is not None:
+        yield warning("no-effect", "system.gpu_log", config.system.gpu_log, "it is run on nodes, not in pods")
+    spans = any(len(worker.parts) > 1 for worker in placement.workers)
+    if config.startup_command is not None and spans and own.mode == "operator":
+        reason = "the operator cannot tell a worker over several nodes apart from what is run before it"
+        yield error(CODE, "startup_command", config.startup_command, reason, "put it into the image")
 
 
 def _mode(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Problem]:
