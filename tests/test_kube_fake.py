@@ -464,9 +464,10 @@ def follow(cluster: Cluster, seconds: int = 20, **more: Any) -> tuple[list[str],
         except Exception as error:
             seen.append(f"{type(error).__name__}: {error}")
 
+    before = cluster.server.watches
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    wait_until(lambda: any(one.verb == "watch" for one in cluster.asked))
+    assert wait_until(lambda: cluster.server.watches > before)
     return seen, thread
 
 
@@ -524,8 +525,7 @@ def test_watches_that_are_open_expire_or_break(cluster: Cluster) -> None:
     seen, expired = follow(cluster)
     cluster.expire_watches()
     expired.join(10)
-    assert seen == ["ApiError: too old resource version: 0 (0)"] or "too old resource version" in seen[-1]
-    cluster.asked.clear()
+    assert "too old resource version" in seen[-1]
     seen, broken = follow(cluster)
     cluster.cut_watches()
     broken.join(10)
@@ -723,7 +723,8 @@ def test_a_log_is_followed_limited_and_dated(cluster: Cluster) -> None:
     assert ask(cluster, "GET", path, tailLines="1")[1] == "three\n"
     dated = ask(cluster, "GET", path, timestamps="true")[1].splitlines()
     times = [line.split()[0] for line in dated]
-    assert ask(cluster, "GET", path, sinceTime=times[1])[1] == "two\nthree\n"
+    assert ask(cluster, "GET", path, sinceTime=times[1])[1].endswith("two\nthree\n")
+    assert ask(cluster, "GET", path, sinceTime="2999-01-01T00:00:00Z")[1] == ""
 
 
 def test_a_job_meets_the_frontend_of_a_deployment_by_its_name(cluster: Cluster) -> None:

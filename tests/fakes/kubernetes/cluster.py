@@ -9,6 +9,7 @@ It starts in a tenth of a second, and leaves no process behind.
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -325,6 +326,10 @@ class Cluster:
     ) -> None:
         """The next such requests are answered so; `*` means any."""
         self.server.faults.answers += [(verb, plural, code, message)] * times
+
+    def when(self, verb: str, plural: str, do: Callable[[], object]) -> None:
+        """Does this once, when the next such request has come and before it is answered."""
+        self.server.faults.hooks.append((verb, plural, do))
 
     def slow(self, seconds: float) -> None:
         """Before every answer."""

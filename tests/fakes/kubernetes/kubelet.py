@@ -98,20 +98,10 @@ class Kubelet:
         meta = pod["metadata"]
         containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
         logs = {one["name"]: Log() for one in containers}
-        own = Pod(meta["name"], meta["namespace"], folder, self._address(pod), logs, time.monotonic())
+        own = Pod(meta["name"], meta["namespace"], folder, address(), logs, time.monotonic())
         own.left = list(pod["spec"].get("initContainers") or [])
         self.pods[uid] = own
         return own
-
-    def _address(self, pod: Object) -> str:
-        """That of the service that means this pod, as nothing here carries one address to another."""
-        taken = {one.ip for one in self.pods.values()}
-        labels = pod["metadata"].get("labels") or {}
-        for service in self.objects.store.all(kinds.SERVICE, pod["metadata"]["namespace"]):
-            selector, ip = service["spec"].get("selector") or {}, service["spec"].get("clusterIP")
-            if selector and selector.items() <= labels.items() and ip not in (None, "None", *taken):
-                return str(ip)
-        return address()
 
     # Starting
 
@@ -132,9 +122,9 @@ class Kubelet:
             for part, words in self.settings.missing_images.items():
                 if part in image:
                     event(self.objects, kinds.POD, pod, "Failed", f'Failed to pull image "{image}": {words}')
-                    early = time.monotonic() - own.began_s < 0.1
-                    said = f'Back-off pulling image "{image}": {words}'
-                    return Waiting("ErrImagePull" if early else "ImagePullBackOff", words if early else said)
+                    tries = (time.monotonic() - own.began_s) % 3 < 1
+                    said = f'Back-off pulling image "{image}": ErrImagePull: {words}'
+                    return Waiting("ErrImagePull", words) if tries else Waiting("ImagePullBackOff", said)
         if time.monotonic() - own.began_s < self.settings.pull_s:
             return Waiting("ContainerCreating", "")
         return None
@@ -428,11 +418,19 @@ class Kubelet:
         for service in self.objects.store.all(kinds.SERVICE):
             name, own = service["metadata"]["name"], service["metadata"]["namespace"]
             names = [f"{name}.{own}", f"{name}.{own}.svc", f"{name}.{own}.svc.cluster.local"]
-            if service["spec"].get("clusterIP") not in (None, "None"):
-                lines.append(
-                    " ".join([service["spec"]["clusterIP"], *([name] if own == namespace else []), *names])
-                )
+            lines.append(" ".join([self._behind(service), *([name] if own == namespace else []), *names]))
         return "\n".join(lines) + "\n"
+
+    def _behind(self, service: Object) -> str:
+        """The address of a pod that a service means, as nothing here carries one address to another; its own
+        where there is none yet, so that nobody answers."""
+        selector = service["spec"].get("selector") or {}
+        for pod in self.objects.store.all(kinds.POD, service["metadata"]["namespace"]):
+            own = self.pods.get(pod["metadata"]["uid"])
+            labels = pod["metadata"].get("labels") or {}
+            if selector and own is not None and own.state == "running" and selector.items() <= labels.items():
+                return own.ip
+        return str(service["spec"].get("clusterIP") or "127.0.0.1").replace("None", "127.255.255.254")
 
 
 def _limit(container: dict[str, Any]) -> int:

@@ -9,8 +9,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -65,9 +66,9 @@ class Asked:
 class Faults:
     """What the server does not do at the moment."""
 
-    answers: list[tuple[str, str, int, str]] = field(
-        default_factory=list
-    )  # verb, plural, code, message; each once
+    # Verb and plural of a request, each may be `*`; then what becomes of the next such request.
+    answers: list[tuple[str, str, int, str]] = field(default_factory=list)
+    hooks: list[tuple[str, str, Callable[[], object]]] = field(default_factory=list)
     delay_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -82,6 +83,7 @@ class ApiServer:
         self.asked: list[Asked] = []
         self.cuts = 0  # how often watches were cut; each looks whether it grew
         self.expiries = 0
+        self.watches = 0  # that began
         self._http: _Http | None = None
         self.port = 0
         self.open()
@@ -131,8 +133,13 @@ class ApiServer:
         return tuple(one["name"] for one in crd["spec"]["versions"] if one["served"]) if crd else ()
 
     def planned_fault(self, asked: Asked) -> None:
+        here = asked.kind.plural if asked.kind else ""
+        for index, (verb, plural, do) in enumerate(self.faults.hooks):
+            if verb in ("*", asked.verb) and plural in ("*", here):
+                del self.faults.hooks[index]
+                do()
+                break
         for index, (verb, plural, code, message) in enumerate(self.faults.answers):
-            here = asked.kind.plural if asked.kind else ""
             if verb in ("*", asked.verb) and plural in ("*", here):
                 del self.faults.answers[index]
                 raise Refusal(code, message)
@@ -296,9 +303,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
 
 def _epoch(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
+    """Whole seconds, as the API server hands them on."""
+    return float(int(datetime.fromisoformat(text).timestamp()))
 
 
 def _as(obj: Object, asked: Asked) -> Object:
@@ -406,6 +412,7 @@ def _events(server: ApiServer, asked: Asked) -> Iterator[Any]:
     cuts, expiries, begun = server.cuts, server.expiries, time.monotonic()
     limit_s = float(asked.query.get("timeoutSeconds") or 3600)
     given = asked.query.get("resourceVersion") or "0"
+    server.watches += 1
     with store.lock:
         version = int(given) or store.version
         first = (
