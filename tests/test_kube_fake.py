@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
-from fakes.kubernetes import Cluster, kinds
+from fakes.kubernetes import Cluster, kinds, opened
 from fakes.processes import alive, wait_until
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
@@ -794,3 +794,21 @@ def test_nothing_outlives_the_cluster(tmp_path: Path) -> None:
         runs(cluster, "j", "up")
         assert alive(marker)
     assert wait_until(lambda: not alive(marker))
+
+
+# As a real one
+
+
+def test_a_real_cluster_takes_the_place_of_the_fake_one(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVIX_TEST_KUBECONFIG", str(cluster.kubeconfig))
+    with opened(tmp_path / "real") as real:
+        assert real.namespace.startswith("servix-test-")
+        real.create(job("j", "sleep", "60"))
+        assert real.wait_until(lambda: real.pods_of_job("j"))
+        assert sorted(one.partition("/")[0] for one in real.left()) == ["Job", "Pod"]
+        with pytest.raises(pytest.skip.Exception):
+            real.expire_token()
+    assert cluster.wait_until(lambda: cluster.store.get(kinds.NAMESPACE, None, real.namespace) is None)
+    assert cluster.left() == []

@@ -66,9 +66,10 @@ class Asked:
 class Faults:
     """What the server does not do at the moment."""
 
-    # Verb and plural of a request, each may be `*`; then what becomes of the next such request.
+    # Verb and plural of a request, each may be `*`; then what becomes of the next such request. Of a hook: how many
+    # such requests pass before.
     answers: list[tuple[str, str, int, str]] = field(default_factory=list)
-    hooks: list[tuple[str, str, Callable[[], object]]] = field(default_factory=list)
+    hooks: list[tuple[str, str, Callable[[], object], int]] = field(default_factory=list)
     delay_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -87,6 +88,10 @@ class ApiServer:
         self._http: _Http | None = None
         self.port = 0
         self.open()
+
+    def cut_answer(self) -> None:
+        """For a hook: the request is done, and whoever asked does not hear so."""
+        threading.current_thread().cut = True  # type: ignore[attr-defined]
 
     def open(self) -> None:
         self._http = _Http(("127.0.0.1", self.port), _handler(self))
@@ -133,9 +138,13 @@ class ApiServer:
         return tuple(one["name"] for one in crd["spec"]["versions"] if one["served"]) if crd else ()
 
     def planned_fault(self, asked: Asked) -> None:
-        here = asked.kind.plural if asked.kind else ""
-        for index, (verb, plural, do) in enumerate(self.faults.hooks):
+        here = (asked.kind.plural if asked.kind else asked.name) or ""
+        here += f"/{asked.subresource}" if asked.subresource else ""
+        for index, (verb, plural, do, passing) in enumerate(self.faults.hooks):
             if verb in ("*", asked.verb) and plural in ("*", here):
+                if passing:
+                    self.faults.hooks[index] = (verb, plural, do, passing - 1)
+                    continue
                 del self.faults.hooks[index]
                 do()
                 break
@@ -222,6 +231,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 raise
             server.asked.append(asked)
             if asked.name == "selfsubjectaccessreviews" and asked.kind is None:
+                server.planned_fault(asked)
                 content = self.headers.get("Content-Type", "")
                 self.say(201, server.access.review(_decoded(body, content)))
                 return
@@ -288,6 +298,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             self.text(code, json.dumps(body).encode(), "application/json")
 
         def text(self, code: int, data: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+            if vars(threading.current_thread()).pop("cut", False):
+                raise ConnectionAbortedError
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
