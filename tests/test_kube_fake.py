@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
-from fakes.kubernetes import Cluster, kinds
+from fakes.kubernetes import Cluster, kinds, opened
 from fakes.processes import alive, wait_until
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
@@ -464,9 +464,10 @@ def follow(cluster: Cluster, seconds: int = 20, **more: Any) -> tuple[list[str],
         except Exception as error:
             seen.append(f"{type(error).__name__}: {error}")
 
+    before = cluster.server.watches
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    wait_until(lambda: any(one.verb == "watch" for one in cluster.asked))
+    assert wait_until(lambda: cluster.server.watches > before)
     return seen, thread
 
 
@@ -524,8 +525,7 @@ def test_watches_that_are_open_expire_or_break(cluster: Cluster) -> None:
     seen, expired = follow(cluster)
     cluster.expire_watches()
     expired.join(10)
-    assert seen == ["ApiError: too old resource version: 0 (0)"] or "too old resource version" in seen[-1]
-    cluster.asked.clear()
+    assert "too old resource version" in seen[-1]
     seen, broken = follow(cluster)
     cluster.cut_watches()
     broken.join(10)
@@ -723,7 +723,8 @@ def test_a_log_is_followed_limited_and_dated(cluster: Cluster) -> None:
     assert ask(cluster, "GET", path, tailLines="1")[1] == "three\n"
     dated = ask(cluster, "GET", path, timestamps="true")[1].splitlines()
     times = [line.split()[0] for line in dated]
-    assert ask(cluster, "GET", path, sinceTime=times[1])[1] == "two\nthree\n"
+    assert ask(cluster, "GET", path, sinceTime=times[1])[1].endswith("two\nthree\n")
+    assert ask(cluster, "GET", path, sinceTime="2999-01-01T00:00:00Z")[1] == ""
 
 
 def test_a_job_meets_the_frontend_of_a_deployment_by_its_name(cluster: Cluster) -> None:
@@ -793,3 +794,21 @@ def test_nothing_outlives_the_cluster(tmp_path: Path) -> None:
         runs(cluster, "j", "up")
         assert alive(marker)
     assert wait_until(lambda: not alive(marker))
+
+
+# As a real one
+
+
+def test_a_real_cluster_takes_the_place_of_the_fake_one(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVIX_TEST_KUBECONFIG", str(cluster.kubeconfig))
+    with opened(tmp_path / "real") as real:
+        assert real.namespace.startswith("servix-test-")
+        real.create(job("j", "sleep", "60"))
+        assert real.wait_until(lambda: real.pods_of_job("j"))
+        assert sorted(one.partition("/")[0] for one in real.left()) == ["Job", "Pod"]
+        with pytest.raises(pytest.skip.Exception):
+            real.expire_token()
+    assert cluster.wait_until(lambda: cluster.store.get(kinds.NAMESPACE, None, real.namespace) is None)
+    assert cluster.left() == []

@@ -9,6 +9,7 @@ It starts in a tenth of a second, and leaves no process behind.
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -151,6 +152,9 @@ class Cluster:
 
     # What tests ask
 
+    overrides: tuple[str, ...] = ()
+    shares_files = True  # what runs in it sees the files of this machine
+
     @property
     def asked(self) -> list[Asked]:
         """All requests so far."""
@@ -256,6 +260,10 @@ class Cluster:
         assert found is not None
         self.add_node(node, number, found["metadata"]["labels"])
 
+    def run_engines(self) -> None:
+        """Pods of deployments run their command, in a network of their own (`network.is_possible`)."""
+        self.kubelet.run_engines()
+
     def fail_pull(self, image: str, why: str = "not found") -> None:
         """Images whose name holds this cannot be had."""
         self.kubelet.settings.missing_images[image] = why
@@ -292,7 +300,7 @@ class Cluster:
         return [one for one in pods if (one["metadata"].get("labels") or {}).get("job-name") == job]
 
     def fail_operator(self, graph: str, words: str, seconds: float) -> None:
-        """The operator sets `failed` for so long."""
+        """The operator sets `failed` for so long; `*` is every graph."""
         self.operator.failing[graph] = (words, time.monotonic() + seconds)
 
     def gone(self, seconds: float) -> None:
@@ -325,6 +333,10 @@ class Cluster:
     ) -> None:
         """The next such requests are answered so; `*` means any."""
         self.server.faults.answers += [(verb, plural, code, message)] * times
+
+    def when(self, verb: str, plural: str, do: Callable[[], object], after: int = 0) -> None:
+        """Does this once, when such a request has come and before it is answered; `after` so many others."""
+        self.server.faults.hooks.append((verb, plural, do, after))
 
     def slow(self, seconds: float) -> None:
         """Before every answer."""

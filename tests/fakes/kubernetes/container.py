@@ -1,9 +1,10 @@
 """One container: the command of a pod in namespaces of its own, with its volumes where the pod says they are.
 
 Run as a program with the path of a JSON file: `argv`, `env`, `workdir`, `root` (an empty folder), `binds`
-(`[source, target, read-only]`). The command sees this machine's files, its own mounts over them, and no process but
-its own. It is process 1 of its namespace, so nothing that it started outlives it; it ends with whoever started
-this program. Where mounts are not permitted to a user, a user namespace makes them so.
+(`[source, target, read-only]`), perhaps `network` (the path of a network namespace). The command sees this machine's
+files, its own mounts over them, and no process but its own. It is process 1 of its namespace, so nothing that it
+started outlives it; it ends with whoever started this program. Where mounts are not permitted to a user, a user
+namespace makes them so.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-NEWNS, NEWUSER, NEWPID = 0x20000, 0x10000000, 0x20000000
+NEWNS, NEWUSER, NEWPID, NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 RDONLY, REMOUNT, BIND, REC, PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PDEATHSIG = 1
 
@@ -34,6 +35,11 @@ def end_with_parent() -> None:
     call("prctl", PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() == 1:
         os._exit(137)
+
+
+def enter_network(path: str) -> None:
+    with Path(path).open() as file:
+        call("setns", file.fileno(), NEWNET)
 
 
 def enter_namespaces() -> None:
@@ -120,6 +126,8 @@ def main() -> int:
     end_with_parent()
     spec = json.loads(Path(sys.argv[1]).read_text())
     root = str(spec["root"])
+    if spec.get("network"):
+        enter_network(str(spec["network"]))
     enter_namespaces()
     mount("tmpfs", root, "tmpfs", 0)
     lay(Path("/"), Path(root), {"sys": ("/sys", False), **tree(spec["binds"]), "proc": {}})

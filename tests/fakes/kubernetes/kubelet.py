@@ -1,14 +1,13 @@
 """The kubelet of all nodes: images pulled, containers run, probed, stopped; the status of each pod.
 
 Pods of a Job, and pods by themselves, run their real command (`container`). Those of a DynamoGraphDeployment or a
-Deployment are simulated: ready after a while, with an endpoint where they are a frontend; or, where `real` says so,
-run as well.
+Deployment are simulated: ready after a while, with an endpoint where they are a frontend. After `run_engines` they
+run as well, each pod with an address and ports of its own, and are ready when their probes say so.
 """
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from . import kinds
 from .conditions import condition, event, with_conditions
 from .defaults import address
 from .logs import Log
+from .network import Holder, Network
 from .objects import Objects
 from .operator import GRAPH, NODE_RANK, TYPE
+from .probing import Prober
 from .running import Running
 from .scheduler import GPU, gpus
 from .serving import Endpoint
@@ -37,7 +38,6 @@ class Settings:
     ready_s: float = 0.05  # of a simulated pod, from its start
     token_s: float = 0.0  # between two tokens of a simulated frontend
     missing_images: dict[str, str] = field(default_factory=dict)  # part of its name -> why
-    real: Callable[[Object], bool] = lambda _: False
     back_off_s: float = 0.3  # before a container is started again
     unready: set[str] = field(default_factory=set)  # parts of names of pods that do not become ready
     extra_env: dict[str, str] = field(default_factory=dict)
@@ -57,12 +57,15 @@ class Pod:
     running: dict[str, Running] = field(default_factory=dict)
     left: list[dict[str, Any]] = field(default_factory=list)  # init containers that are still to run
     endpoint: Endpoint | None = None
+    holder: Holder | None = None
     started_s: float = 0.0
     stop_s: float | None = None  # monotonic; when it is killed that was asked to stop
     reasons: dict[str, str] = field(default_factory=dict)  # container -> OOMKilled and the like
     started_at: str = ""
     ended_at: str = ""
     restarts: int = 0
+    served: bool = False
+    again: dict[str, float] = field(default_factory=dict)  # container -> when it is started again
     last: dict[str, dict[str, Any]] = field(default_factory=dict)  # container -> how it ended the last time
 
 
@@ -71,6 +74,22 @@ class Kubelet:
         self.objects, self.root, self.settings = objects, root, Settings()
         self.pods: dict[str, Pod] = {}
         self.volumes = Volumes(objects, root / "claims")
+        self.network: Network | None = None
+        self._prober: Prober | None = None
+
+    def run_engines(self) -> None:
+        """From now on all pods run their command."""
+        self.network = Network()
+        self._prober = Prober(self.network, self._probed)
+
+    def _probed(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """What a prober asks: every container that runs of what is served."""
+        found = []
+        for pod in self.objects.store.all(kinds.POD):
+            own = self.pods.get(pod["metadata"]["uid"])
+            if own is not None and own.state == "running" and self._is_served(pod):
+                found += [(f"{own.name}/{one['name']}", own.ip, one) for one in pod["spec"]["containers"]]
+        return found
 
     def step(self) -> None:
         there = {pod["metadata"]["uid"]: pod for pod in self.objects.store.all(kinds.POD)}
@@ -98,20 +117,13 @@ class Kubelet:
         meta = pod["metadata"]
         containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
         logs = {one["name"]: Log() for one in containers}
-        own = Pod(meta["name"], meta["namespace"], folder, self._address(pod), logs, time.monotonic())
+        holder, ip = self.network.join() if self.network is not None else (None, address())
+        own = Pod(meta["name"], meta["namespace"], folder, ip, logs, time.monotonic())
+        own.holder = holder
+        own.served = self._is_served(pod)
         own.left = list(pod["spec"].get("initContainers") or [])
         self.pods[uid] = own
         return own
-
-    def _address(self, pod: Object) -> str:
-        """That of the service that means this pod, as nothing here carries one address to another."""
-        taken = {one.ip for one in self.pods.values()}
-        labels = pod["metadata"].get("labels") or {}
-        for service in self.objects.store.all(kinds.SERVICE, pod["metadata"]["namespace"]):
-            selector, ip = service["spec"].get("selector") or {}, service["spec"].get("clusterIP")
-            if selector and selector.items() <= labels.items() and ip not in (None, "None", *taken):
-                return str(ip)
-        return address()
 
     # Starting
 
@@ -132,9 +144,9 @@ class Kubelet:
             for part, words in self.settings.missing_images.items():
                 if part in image:
                     event(self.objects, kinds.POD, pod, "Failed", f'Failed to pull image "{image}": {words}')
-                    early = time.monotonic() - own.began_s < 0.1
-                    said = f'Back-off pulling image "{image}": {words}'
-                    return Waiting("ErrImagePull" if early else "ImagePullBackOff", words if early else said)
+                    tries = (time.monotonic() - own.began_s) % 3 < 1
+                    said = f'Back-off pulling image "{image}": ErrImagePull: {words}'
+                    return Waiting("ErrImagePull", words) if tries else Waiting("ImagePullBackOff", said)
         if time.monotonic() - own.began_s < self.settings.pull_s:
             return Waiting("ContainerCreating", "")
         return None
@@ -153,7 +165,7 @@ class Kubelet:
 
     def _start(self, own: Pod, pod: Object) -> None:
         folders = self.volumes.folders(pod, own.folder)
-        simulated = self._is_served(pod) and not self.settings.real(pod)
+        simulated = self._is_served(pod) and self.network is None
         given = {**pod, "status": {**pod.get("status", {}), "podIP": own.ip}}
         envs = {one["name"]: self.volumes.environment(given, one) for one in pod["spec"]["containers"]}
         if simulated:
@@ -191,9 +203,6 @@ class Kubelet:
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONPATH": str(REPOSITORY),
         }
-        if self._is_served(pod):
-            # Everything listens on loopback here, where one port of all addresses is there once.
-            base |= {"DYN_HTTP_HOST": own.ip, "DYN_SYSTEM_HOST": own.ip}
         if gpus(pod):
             base["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, range(int(_limit(container)))))
         mounts = binds(container, folders, read_only_volumes(pod))
@@ -205,6 +214,7 @@ class Kubelet:
             binds=[*mounts, (str(self._hosts(own.namespace)), "/etc/hosts", False)],
             termination=container.get("terminationMessagePath") or "/dev/termination-log",
             log=own.logs[container["name"]],
+            network=own.holder.path if own.holder is not None else None,
         )
 
     def _serve(self, own: Pod, pod: Object) -> None:
@@ -263,7 +273,9 @@ class Kubelet:
             if running is not None:
                 running.poll()
         mains = [own.running[one["name"]] for one in pod["spec"]["containers"] if one["name"] in own.running]
-        if mains and all(one.ended for one in mains):
+        if self._is_served(pod):
+            self._start_again(own, pod)
+        elif mains and all(one.ended for one in mains):
             self._end(own, pod, "Failed" if any(one.code for one in mains) else "Succeeded")
             return
         self._tell(own, pod, "Running", self._becomes_ready(own))
@@ -271,6 +283,8 @@ class Kubelet:
     def _becomes_ready(self, own: Pod) -> bool:
         if any(part in own.name for part in self.settings.unready):
             return False
+        if own.running and self._prober is not None:
+            return all(f"{own.name}/{name}" in self._prober.passed for name in own.running) or not own.served
         if own.running:
             return True
         return time.monotonic() - own.started_s >= self.settings.ready_s
@@ -283,6 +297,22 @@ class Kubelet:
         own.state, own.ended_at = "over", now()
         self._close(own)
         self._tell(own, pod, phase, False)
+
+    def _start_again(self, own: Pod, pod: Object) -> None:
+        """Containers of what is served that have ended, each after a while."""
+        for container in pod["spec"]["containers"]:
+            name, ended = container["name"], own.running.get(container["name"])
+            if ended is None or not ended.ended:
+                continue
+            if name not in own.again:
+                own.last[name] = self._state(own, name)
+                own.again[name], own.restarts = time.monotonic() + self.settings.back_off_s, own.restarts + 1
+            elif time.monotonic() >= own.again[name]:
+                del own.again[name]
+                given = {**pod, "status": {**pod.get("status", {}), "podIP": own.ip}}
+                folders = self.volumes.folders(pod, own.folder)
+                env = self.volumes.environment(given, container)
+                own.running[name] = self._run(own, pod, container, env, folders)
 
     def _restart(self, own: Pod, last: dict[str, dict[str, Any]]) -> None:
         own.last, own.restarts = last, own.restarts + 1
@@ -368,6 +398,9 @@ class Kubelet:
             one.kill()
             one.poll()
         self._close(own)
+        if own.holder is not None:
+            own.holder.close()
+            own.holder = None
 
     def kill(self, name: str, reason: str) -> None:
         """Ends the containers of a pod as the kernel does when the memory is full."""
@@ -401,11 +434,15 @@ class Kubelet:
             event(self.objects, kinds.POD, pod, "Evicted", message)
 
     def close(self) -> None:
+        if self._prober is not None:
+            self._prober.close()
         for own in self.pods.values():
             self._destroy(own)
         for own in self.pods.values():
             for one in own.running.values():
                 one.wait(5)
+        if self.network is not None:
+            self.network.close()
 
     # Names
 
@@ -428,11 +465,19 @@ class Kubelet:
         for service in self.objects.store.all(kinds.SERVICE):
             name, own = service["metadata"]["name"], service["metadata"]["namespace"]
             names = [f"{name}.{own}", f"{name}.{own}.svc", f"{name}.{own}.svc.cluster.local"]
-            if service["spec"].get("clusterIP") not in (None, "None"):
-                lines.append(
-                    " ".join([service["spec"]["clusterIP"], *([name] if own == namespace else []), *names])
-                )
+            lines.append(" ".join([self._behind(service), *([name] if own == namespace else []), *names]))
         return "\n".join(lines) + "\n"
+
+    def _behind(self, service: Object) -> str:
+        """The address of a pod that a service means, as nothing here carries one address to another; its own
+        where there is none yet, so that nobody answers."""
+        selector = service["spec"].get("selector") or {}
+        for pod in self.objects.store.all(kinds.POD, service["metadata"]["namespace"]):
+            own = self.pods.get(pod["metadata"]["uid"])
+            labels = pod["metadata"].get("labels") or {}
+            if selector and own is not None and own.state == "running" and selector.items() <= labels.items():
+                return own.ip
+        return str(service["spec"].get("clusterIP") or "127.0.0.1").replace("None", "127.255.255.254")
 
 
 def _limit(container: dict[str, Any]) -> int:

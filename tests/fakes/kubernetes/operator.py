@@ -32,7 +32,7 @@ class Operator:
                 self._reconcile(graph)
 
     def _reconcile(self, graph: Object) -> None:
-        words, until = self.failing.get(graph["metadata"]["name"], ("", 0.0))
+        words, until = self.failing.get(graph["metadata"]["name"]) or self.failing.get("*") or ("", 0.0)
         if time.monotonic() < until:
             self._fail(graph, words)
             return

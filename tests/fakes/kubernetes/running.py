@@ -23,6 +23,7 @@ class Running:
         binds: Sequence[tuple[str, str, bool]],
         termination: str,
         log: Log,
+        network: str | None = None,
     ) -> None:
         """Starts it. `binds` are (source, path inside, read-only)."""
         root, self._message = folder / "root", folder / "termination-log"
@@ -30,6 +31,7 @@ class Running:
         self._message.write_text("")
         mounts = [*binds, (str(self._message), termination, False)]
         spec = {"argv": list(argv), "env": env, "workdir": workdir, "root": str(root), "binds": mounts}
+        spec["network"] = network
         (folder / "container.json").write_text(json.dumps(spec))
         self.ended, self.code, self._log = False, 0, log
         self.process = subprocess.Popen(

@@ -9,8 +9,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -65,9 +66,10 @@ class Asked:
 class Faults:
     """What the server does not do at the moment."""
 
-    answers: list[tuple[str, str, int, str]] = field(
-        default_factory=list
-    )  # verb, plural, code, message; each once
+    # Verb and plural of a request, each may be `*`; then what becomes of the next such request. Of a hook: how many
+    # such requests pass before.
+    answers: list[tuple[str, str, int, str]] = field(default_factory=list)
+    hooks: list[tuple[str, str, Callable[[], object], int]] = field(default_factory=list)
     delay_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -82,9 +84,14 @@ class ApiServer:
         self.asked: list[Asked] = []
         self.cuts = 0  # how often watches were cut; each looks whether it grew
         self.expiries = 0
+        self.watches = 0  # that began
         self._http: _Http | None = None
         self.port = 0
         self.open()
+
+    def cut_answer(self) -> None:
+        """For a hook: the request is done, and whoever asked does not hear so."""
+        threading.current_thread().cut = True  # type: ignore[attr-defined]
 
     def open(self) -> None:
         self._http = _Http(("127.0.0.1", self.port), _handler(self))
@@ -131,8 +138,17 @@ class ApiServer:
         return tuple(one["name"] for one in crd["spec"]["versions"] if one["served"]) if crd else ()
 
     def planned_fault(self, asked: Asked) -> None:
+        here = (asked.kind.plural if asked.kind else asked.name) or ""
+        here += f"/{asked.subresource}" if asked.subresource else ""
+        for index, (verb, plural, do, passing) in enumerate(self.faults.hooks):
+            if verb in ("*", asked.verb) and plural in ("*", here):
+                if passing:
+                    self.faults.hooks[index] = (verb, plural, do, passing - 1)
+                    continue
+                del self.faults.hooks[index]
+                do()
+                break
         for index, (verb, plural, code, message) in enumerate(self.faults.answers):
-            here = asked.kind.plural if asked.kind else ""
             if verb in ("*", asked.verb) and plural in ("*", here):
                 del self.faults.answers[index]
                 raise Refusal(code, message)
@@ -215,6 +231,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 raise
             server.asked.append(asked)
             if asked.name == "selfsubjectaccessreviews" and asked.kind is None:
+                server.planned_fault(asked)
                 content = self.headers.get("Content-Type", "")
                 self.say(201, server.access.review(_decoded(body, content)))
                 return
@@ -281,6 +298,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             self.text(code, json.dumps(body).encode(), "application/json")
 
         def text(self, code: int, data: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+            if vars(threading.current_thread()).pop("cut", False):
+                raise ConnectionAbortedError
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
@@ -296,9 +315,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
 
 def _epoch(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
+    """Whole seconds, as the API server hands them on."""
+    return float(int(datetime.fromisoformat(text).timestamp()))
 
 
 def _as(obj: Object, asked: Asked) -> Object:
@@ -406,6 +424,7 @@ def _events(server: ApiServer, asked: Asked) -> Iterator[Any]:
     cuts, expiries, begun = server.cuts, server.expiries, time.monotonic()
     limit_s = float(asked.query.get("timeoutSeconds") or 3600)
     given = asked.query.get("resourceVersion") or "0"
+    server.watches += 1
     with store.lock:
         version = int(given) or store.version
         first = (
