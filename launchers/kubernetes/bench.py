@@ -140,13 +140,15 @@ def measured(work: Work, known: Sequence[Result], say: Teller) -> int:
     seed(store, plan, known)
     frontend = os.environ.get(FRONTEND)
     heads = dict.fromkeys(("frontend_node", "frontend_ip", "node:0"), frontend) if frontend else {}
-    system, code = Bench({**work.names, **heads}, Shown(sys.stderr, say)), OK
+    system = Bench({**work.names, **heads}, Shown(sys.stderr, say))
     say("begun", {"points": [point.digest for point in plan.points], "attempt": work.attempt})
-    try:
-        found = run.attended(plan, system, store)
-        code = FAULT if found.interrupted else OK
-    except Spent:
+    found = run.attended(plan, system, store)
+    if isinstance(found.trouble, Spent):
         code = FRESH
+    elif found.trouble is not None:
+        raise found.trouble
+    else:
+        code = FAULT if found.interrupted else OK
     if system.stopped_by is not None:
         code = 128 + system.stopped_by
     say("over", {"code": code, "attempt": work.attempt, "results": repeat(store, plan, say)})

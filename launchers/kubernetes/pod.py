@@ -58,6 +58,10 @@ class Pod(Host):
         """None."""
         return []
 
+    def gpu_logs(self, deployment: Deployment, results_dir: Path) -> list[Command]:  # noqa: ARG002
+        """None: the GPUs are those of other pods."""
+        return []
+
 
 class OneStart:
     """Gives the deployment that is there, once: what is restarted is another one. Raises Spent after that."""

@@ -15,7 +15,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +28,8 @@ from launchers.kubernetes.collect import Collector, Heard, quoted
 from launchers.kubernetes.exit import EVICTED_TOO_OFTEN, FRESH
 from launchers.kubernetes.listen import Listener
 from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by
-from launchers.kubernetes.verdict import Finding, JobEnd
+from launchers.kubernetes.start import Start
+from launchers.kubernetes.verdict import JobEnd
 from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.store import Store
@@ -37,10 +37,6 @@ from launchers.supervise import Tell
 
 LOOK_S = 5.0
 """Without news, everything is looked at again after so long."""
-FAILED_S = 30.0
-"""An operator that calls a deployment failed may take it back within this time."""
-LOST_S = 20.0
-"""A deployment that was ready may be short of a pod for so long."""
 OTHERS_S = 30.0
 """Another command deletes what it made so long after its last Job, or is taken to be gone."""
 EXPIRED = 401
@@ -48,27 +44,6 @@ MOST_UNHEARD = 2
 """Jobs whose log was lost in part, until what they said counts as lost."""
 MOST_ATTEMPTS = 3
 """Jobs in a row that may be evicted before one has measured anything."""
-
-
-@dataclass(slots=True)
-class Start:
-    """One start of the stack, as it goes."""
-
-    begun: float = field(default_factory=time.monotonic)
-    since: float = field(default_factory=time.time)
-    ready: bool = False
-    """Every pod was there once."""
-    failed_since: float | None = None
-    short_since: float | None = None
-    hopeless: dict[str, float] = field(default_factory=dict)
-    """Pod -> since when waiting for it seems to be of no use."""
-    told: set[str] = field(default_factory=set)
-    deaths: set[tuple[str, float]] = field(default_factory=set)
-    """What had ended before it was ready."""
-    lost: tuple[str, ...] = ()
-    """Why nothing more can be measured on it."""
-    fatal: bool = False
-    """Another start would come to the same."""
 
 
 class Turn:
@@ -101,7 +76,7 @@ class Turn:
         self._unheard = 0
         self._job_name = ""
         self._is_over = False
-        self._start = Start()
+        self._start = self._new_start()
         self._looked: Look | None = None
 
     async def take(self) -> list[Result]:
@@ -157,7 +132,7 @@ class Turn:
         if not self._left():
             await self._down()
             return
-        self._start = Start()
+        self._start = self._new_start()
         self._tell("deployment_start", deployment=self._deployment.name, run=self.served.name)
         self._collector.again = self._lost < self._restarts
         try:
@@ -278,11 +253,15 @@ class Turn:
                     raise listener.problem
                 look = await self.served.look(job)
                 self._looked = look
-                start.lost = await self._reasons(look, self._collector.of(job))
+                over = self._collector.of(job).over is not None
+                if not look.going:
+                    start.lost = start.judge(look, time.monotonic())
+                elif not over:
+                    start.lost = (await self._why_gone(),)
                 if start.lost:
                     return None
                 end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
-                if self._collector.of(job).over is not None and end is None:
+                if over and end is None:
                     return JobEnd(True, "")
                 if end is not None:
                     await listener.rest()
@@ -290,7 +269,8 @@ class Turn:
                 if look.job is None:
                     return JobEnd(False, f"Job {job} was deleted by somebody else", again=True)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), min(LOOK_S, self._due_s()))
+                    due_s = LOOK_S if start.ready else max(0.2, start.due_s(time.monotonic()))
+                    await asyncio.wait_for(wake.wait(), min(LOOK_S, due_s))
         finally:
             for task in tasks:
                 task.cancel()
@@ -298,78 +278,6 @@ class Turn:
 
     def _listener(self, job: str, wake: asyncio.Event | None = None) -> Listener:
         return Listener(self.served, job, self._collector, wake or asyncio.Event())
-
-    def _due_s(self) -> float:
-        """Seconds until something is to be decided, whether there is news or not."""
-        start, now = self._start, time.monotonic()
-        if start.ready:
-            return LOOK_S
-        return max(0.2, start.begun + self._deployment.ready_timeout_s - now)
-
-    async def _reasons(self, look: Look, heard: Heard) -> tuple[str, ...]:
-        """Why the stack is lost; nothing while it is not."""
-        start = self._start
-        if look.going:
-            if heard.over is not None:
-                return ()
-            return (await self._why_gone(),)
-        found = [one for one in verdict.killed(look.serving) if (one.pod, one.at) not in start.deaths]
-        if not start.ready:
-            start.deaths |= {(one.pod, one.at) for one in found}
-            if look.progress.ready:
-                start.ready = True
-                took_s = time.monotonic() - start.begun
-                self._told(f"every pod is ready after {took_s:.1f} s: {look.progress.what}")
-                return ()
-            return self._not_ready(look)
-        if found:
-            return tuple(map(str, found))
-        wrong = verdict.findings(look.measuring)
-        for finding in wrong:
-            self._told(str(finding))
-        if why := self._hopeless(wrong, time.monotonic()):
-            start.fatal = True
-            return why
-        if look.progress.ready:
-            start.short_since = None
-            return ()
-        if start.short_since is None:
-            start.short_since = time.monotonic()
-            self._told(f"not every pod is ready any more: {look.progress.what}")
-        if time.monotonic() - start.short_since > LOST_S:
-            return (f"not every pod is ready any more: {look.progress.what}", *_words(look))
-        return ()
-
-    def _not_ready(self, look: Look) -> tuple[str, ...]:
-        """Why it never will be; nothing while it may."""
-        start, now = self._start, time.monotonic()
-        self._told(f"waiting for pods: {look.progress.what}")
-        wrong = verdict.findings((*look.serving, *look.measuring))
-        for finding in wrong:
-            self._told(str(finding))
-        if why := self._hopeless(wrong, now):
-            return why
-        if look.progress.failed:
-            self._told(f"the operator says it failed: {look.progress.failed}")
-            start.failed_since = start.failed_since or now
-            if now - start.failed_since > FAILED_S:
-                return (f"the operator says it failed: {look.progress.failed}", *map(str, wrong))
-        else:
-            start.failed_since = None
-        limit_s = self._deployment.ready_timeout_s
-        if now - start.begun > limit_s:
-            last = f"not ready within launch.ready_timeout_s = {limit_s:g} s; last seen: {look.progress.what}"
-            return (last, *map(str, wrong))
-        return ()
-
-    def _hopeless(self, wrong: Sequence[Finding], now: float) -> tuple[str, ...]:
-        since = self._start.hopeless
-        current = {finding.pod: finding for finding in wrong if finding.hopeless}
-        for pod in [pod for pod in since if pod not in current]:
-            del since[pod]
-        for pod in current:
-            since.setdefault(pod, now)
-        return tuple(str(one) for pod, one in current.items() if now - since[pod] >= one.patience_s)
 
     async def _why_gone(self) -> str:
         """Who asks for something in a namespace that ends is told so."""
@@ -387,10 +295,8 @@ class Turn:
     async def _judged(self, result: Result) -> list[str]:
         """Pods that ended while a point was measured."""
         first, last = (datetime.fromisoformat(t).timestamp() for t in (result.started_at, result.finished_at))
-        look = self._looked
-        ends = verdict.killed(look.serving) if look is not None else []
-        known = self._start.deaths
-        return [str(one) for one in ends if first <= one.at <= last and (one.pod, one.at) not in known]
+        ends = [] if self._looked is None else self._start.ends(self._looked)
+        return [str(one) for one in ends if first <= one.at <= last]
 
     def _after_loss(self) -> None:
         """What comes of the points that are left, once the stack was lost."""
@@ -437,11 +343,12 @@ class Turn:
         if left:
             raise Trouble(f"not gone in time: {', '.join(left)}; the same command, or kubectl, deletes it")
 
+    def _new_start(self) -> Start:
+        return Start(self._deployment.ready_timeout_s, lambda text: self._tell("cluster", what=text))
+
     def _told(self, text: str) -> None:
         """One line for a person, once per start."""
-        if text not in self._start.told:
-            self._start.told.add(text)
-            self._tell("cluster", what=text)
+        self._start.told(text)
 
 
 def _claim(settings: Settings) -> str:
@@ -452,10 +359,6 @@ def _claim(settings: Settings) -> str:
 
 def _said(heard: Heard, job: str) -> list[str]:
     return [heard.fault] if heard.fault else quoted(heard, job)
-
-
-def _words(look: Look) -> list[str]:
-    return [str(finding) for finding in verdict.findings(look.serving)]
 
 
 def _is_cancelled() -> bool:
