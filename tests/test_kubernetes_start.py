@@ -43,7 +43,12 @@ STORIES: list[tuple[str, list[tuple[float, Look]], tuple[str, ...], bool]] = [
         ("not ready within launch.ready_timeout_s = 100 s; last seen: decode 0/1",),
         False,
     ),
-    ("failed and recovers", [(0, look(FAILED)), (29, look(FAILED)), (40, look(SHORT)), (60, look(UP))], (), True),
+    (
+        "failed and recovers",
+        [(0, look(FAILED)), (29, look(FAILED)), (40, look(SHORT)), (60, look(UP))],
+        (),
+        True,
+    ),
     (
         "failed and stays",
         [(0, look(FAILED)), (31, look(FAILED))],
@@ -62,10 +67,20 @@ STORIES: list[tuple[str, list[tuple[float, Look]], tuple[str, ...], bool]] = [
         ("pod decode: image img cannot be pulled",),
         False,
     ),
-    ("image comes back", [(0, look(SHORT, BAD)), (19, look(SHORT, pod())), (21, look(SHORT, BAD))], (), False),
+    (
+        "image comes back",
+        [(0, look(SHORT, BAD)), (19, look(SHORT, pod())), (21, look(SHORT, BAD))],
+        (),
+        False,
+    ),
     ("killed before it was ready", [(0, look(SHORT, killed(EARLY))), (5, look(UP, killed(EARLY)))], (), True),
     ("killed after", [(0, look(UP, killed(EARLY))), (5, look(UP, killed(LATE)))], OOM, True),
-    ("flaps", [(0, look(UP)), (5, look(SHORT)), (24, look(SHORT)), (26, look(UP)), (30, look(SHORT))], (), True),
+    (
+        "flaps",
+        [(0, look(UP)), (5, look(SHORT)), (24, look(SHORT)), (26, look(UP)), (30, look(SHORT))],
+        (),
+        True,
+    ),
     (
         "short of a pod",
         [(0, look(UP)), (5, look(SHORT)), (26, look(SHORT))],
