@@ -13,12 +13,13 @@ from typing import Any
 
 from compiler import model
 from compiler.schema import adapter
+from compiler.settings import backend, bench, cluster, roles
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema, each key with its sentence from `model`."""
+    """The schema, each key with its sentence from the model."""
     schema = adapter().json_schema(mode="validation")
     said = _sentences()
     for definition in [schema, *schema.get("$defs", {}).values()]:
@@ -38,7 +39,8 @@ def json_schema() -> dict[str, Any]:
 def _sentences() -> Mapping[str, Mapping[str, str]]:
     """Class -> field -> the sentence written below the field."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(model)).body:
+    modules = (model, roles, backend, bench, cluster)
+    for node in [node for module in modules for node in ast.parse(inspect.getsource(module)).body]:
         if not isinstance(node, ast.ClassDef):
             continue
         fields = found.setdefault(node.name, {})

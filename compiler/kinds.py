@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from compiler import hostlist
@@ -156,3 +156,5 @@ NodeCount = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=4_096)]
 """No cluster serves one deployment on more; planning takes a millisecond per node."""
 Arguments = Annotated[dict[str, Any], AfterValidator(plain_values)]
 """Flags of a tool in snake_case: true is a bare flag, null is not passed, a list is several words."""
+STRICT = ConfigDict(extra="forbid")
+"""Of every section: unknown keys are refused."""

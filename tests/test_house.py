@@ -27,6 +27,7 @@ DATA = {
         "keys",
         "once",
         "served",
+        "settings",
         "secret",
     ),
 }
@@ -157,7 +158,7 @@ ONLY = [
     ("hydra", {"compose"}),
     ("omegaconf", {"compose"}),
     ("jinja2", {"emit"}),
-    ("pydantic", {"kinds", "model", "schema"}),
+    ("pydantic", {"kinds", "model", "schema", "settings"}),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Sections of the typed configuration, which `model` puts together."""
