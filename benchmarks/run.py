@@ -18,6 +18,7 @@ import plan_10000
 import plan_manifests
 import plan_many
 import plan_one
+import slurm
 import start_stop
 import watching
 import whole_run
@@ -36,6 +37,7 @@ FIGURES = {
         plan_manifests,
         plan_10000,
         load_sweep,
+        slurm,
     )
 }
 
@@ -68,7 +70,10 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     known = "; ".join(f"{name}: {figure.about}" for name, figure in FIGURES.items())
     parser.add_argument(
-        "figures", nargs="*", metavar="FIGURE", help=f"what to measure (default: all but plan_10000). {known}"
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"what to measure (default: all but plan_10000, load_sweep and slurm). {known}",
     )
     parser.add_argument("--repeat", type=int, metavar="N", help="repeats of each side (default: 3 to 9)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -145,7 +145,7 @@ class Allocated(Host):
         # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The
         # marker stays with srun: who looks for leftover processes must not find tasks, which are stopped by step.
         visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))}"
-        whose = f"{TASK}={owner(self.nodes[node])}"
+        whose = f"{TASK}={owner(self.job, self.nodes[node])}"
         words += [f"--chdir={command.workdir}", "env"]
         words += [f"--unset={MARKER}", f"--unset={EXIT_ERROR}", whose, visible]
         known = {**command.env, EXIT_ERROR: str(NOT_STARTED)}

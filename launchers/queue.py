@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,6 +139,16 @@ def longest_min(partition: str | None) -> int | None:
         _minutes(limit) for name, limit in found if (name.rstrip("*") in named if named else "*" in name)
     ]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def shared_machine() -> str | None:
+    """The host name that several nodes have, which are one machine then; null where each has its own."""
+    code, out, _ = asked(["sinfo", "--noheader", "--Node", "--format=%N|%n"])
+    rows = (
+        {tuple(line.split("|")) for line in out.splitlines() if line.count("|") == 1} if code == 0 else set()
+    )
+    hosts = Counter(host for _, host in rows)
+    return next((host for host, count in hosts.items() if count > 1), None)
 
 
 def _minutes(text: str) -> int | None:

@@ -16,10 +16,7 @@ from launchers.queue import asked
 from launchers.refusal import Trouble
 
 DEADLINE_S = 12.0
-"""Longest time that one sbatch may take.
-
-One of an unwilling controller gives up after ten by itself, or waits for two minutes.
-"""
+"""Longest time that one sbatch may take; with a queue that is full it would wait for two minutes by itself."""
 _PREFIX = re.compile(r"^(sbatch: error: |allocation failure: )", re.MULTILINE)
 _FULL = re.compile(r"sleeping and retrying|Resource temporarily unavailable|(Max|Grp)Submit\w*Limit")
 _SILENT = re.compile(r"timed out|Unable to contact|did not answer|Communication connection failure")

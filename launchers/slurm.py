@@ -33,7 +33,7 @@ from launchers.host import SERVIX_DIR, Host
 from launchers.jobs import Jobs, Sent, Task, submit
 from launchers.listening import listening
 from launchers.preflight import not_there
-from launchers.queue import asked, longest_min
+from launchers.queue import asked, longest_min, shared_machine
 from launchers.refusal import Unfit, warn
 from launchers.results.result import Result
 from launchers.sbatch import Later, Refused
@@ -57,7 +57,7 @@ class Slurm:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
-        found = [*wrong(self.asked), *_missing()] or self._not_there(groups)
+        found = [*wrong(self.asked), *_missing()] or [*self._not_there(groups), *self._on_one_machine(groups)]
         if found := found or self._refused(groups):
             raise Unfit(list(dict.fromkeys(found)))
 
@@ -92,8 +92,8 @@ class Slurm:
             self.warn(groups)
             display = Display(sys.stderr, several=len(groups) > 1)
             how = _Sender(self, store, write_files, wishes)
-            most, silence_s = self.asked.array_parallelism, 60 * self.asked.silence_min
-            jobs = Jobs(store, wishes, display, how, most, self.together, silence_s)
+            silence_s = 60 * self.asked.silence_min
+            jobs = Jobs(store, wishes, display, how, self.at_once, self.together, silence_s)
             parts = [part for chain in self.tasks(groups) for task in chain for part in task.groups]
             try:
                 with display:
@@ -144,7 +144,7 @@ class Slurm:
         failed = False
         for number, chain in enumerate(self.tasks(free) if free else []):
             # More than may run at the same time wait for those before them.
-            lane = number % self.asked.array_parallelism
+            lane = number % self.at_once
             how = _Sender(self, store, write_files, wishes, chained=True)
             how.after = lanes[lane] if lane < len(lanes) else None
             try:
@@ -163,6 +163,25 @@ class Slurm:
                 )
         _tell_detached(found, form)
         return 1 if failed else 0
+
+    @cached_property
+    def machine(self) -> str | None:
+        """The host name that nodes of this cluster share, as on one for tests; null where each is a machine."""
+        return shared_machine()
+
+    @property
+    def at_once(self) -> int:
+        """Jobs of one command at the same time."""
+        # They would use the same ports.
+        return 1 if self.machine is not None else self.asked.array_parallelism
+
+    def _on_one_machine(self, groups: Sequence[Group]) -> list[Problem]:
+        """Plans for several nodes where nodes are one machine: their processes would use the same ports."""
+        nodes = max((group.deployment.num_nodes for group in groups), default=0)
+        if nodes < 2 or self.machine is None:
+            return []
+        reason = f"nodes of this cluster are one machine ({self.machine}), where {nodes} nodes would use the same ports"
+        return [error("slurm", "num_nodes", nodes, reason, "ask for one node")]
 
     def _not_there(self, groups: Sequence[Group]) -> list[Problem]:
         """What the login node, which has the same installation as the others, does not have."""

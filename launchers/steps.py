@@ -41,9 +41,9 @@ TASK = "SERVIX_STEP"
 """Variable of every task that says whose it is."""
 
 
-def owner(node: str) -> str:
+def owner(job: str, node: str) -> str:
     """The value of TASK for tasks of this life of the job on a node."""
-    return f"{os.environ.get('SLURM_JOB_ID')}.{_restarts()}@{node}"
+    return f"{job}.{_restarts()}@{node}"
 
 
 class StepSupervisor(Supervisor):
@@ -136,7 +136,7 @@ class StepSupervisor(Supervisor):
         node = os.environ.get("SLURMD_NODENAME")
         if node is None:
             return
-        ending = guard.Ending(owner(node), {}, guard.GRACE_S, TASK)
+        ending = guard.Ending(owner(self._job, node), {}, guard.GRACE_S, TASK)
         deadline = time.monotonic() + guard.DEADLINE_S
         while ending.step() and time.monotonic() < deadline:
             await asyncio.sleep(guard.PAUSE_S)
