@@ -56,6 +56,9 @@ DP_ATTENTION = "enable_dp_attention"
 HOOKS = ("node_setup_command", "startup_command", "pre_test", "post_test")
 """Keys of commands around a deployment."""
 
+NO_CONTAINER, PYXIS = "none", "pyxis"
+"""As `system.container`: nothing, and the plugin of Slurm."""
+
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -320,6 +323,20 @@ class Dcgm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A program that puts a command into a container, as the words before that command."""
+
+    __pydantic_config__ = STRICT
+
+    command: Argv
+    """`{image}` and `{workdir}` are filled in; the words `{mounts}` and `{env}` are as many words as there are."""
+    mount: list[Text]
+    """Words for one mount: `{mount}`, as in `system.mounts`, or its `{source}` and `{target}`."""
+    env: list[Text] = field(default_factory=list)
+    """Words that hand on one variable (`{name}`) of the caller's environment; empty: the program hands on all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Where plans are realised: inventory, paths, containers."""
 
@@ -339,6 +356,9 @@ class System:
     env: Env = field(default_factory=dict)
     """Environment of every process. `{host}` is the host of the process's node."""
     mounts: list[Text] = field(default_factory=list)
+    container: Text = NO_CONTAINER
+    """What puts processes into the image: `pyxis` (flags of srun), a name of `containers`, or `none`."""
+    containers: dict[str, Container] = field(default_factory=dict)
     context: Text | None = None
     """Context of the kubeconfig; null: its only one."""
     namespace: Text | None = None
