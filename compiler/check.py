@@ -118,6 +118,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "image", "an image is a reference or an absolute file, best pinned by digest", files.image, of="stack"
     ),
+    Rule("container", "something puts processes into their image", files.container, of="stack"),
     Rule("revision", "a model of the hub is pinned by its revision", files.revision, of="stack"),
     Rule("path", "paths are absolute", files.paths, of="stack"),
     Rule(

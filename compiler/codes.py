@@ -347,6 +347,12 @@ PAGES: tuple[Page, ...] = (
         "drop the setting, or choose what it belongs to",
         ("topology=aggregated", "prefill.tensor_parallel_size=2"),
     ),
+    Page(
+        "container",
+        "something puts processes into their image",
+        "name Pyxis, or a program of system.containers",
+        ("system=slurm", "system.container=podman"),
+    ),
     # The workload
     Page(
         "telemetry",

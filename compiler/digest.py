@@ -34,6 +34,8 @@ _DEPLOYMENT_OUT = (
     # What was done before a point is in its result, as it is for the first on a stack, whose caches are fresh.
     "reset",
     "gpu_log",
+    # The image is part of every process.
+    "container",
 )
 _ENV_OUT = ("HF_HOME",)
 """Where a cache lies; what is in it is told by the model and its revision."""

@@ -15,11 +15,12 @@ from compiler import flags, late, quote
 from compiler.catalogue import passed
 from compiler.image import is_moving
 from compiler.late import MODEL_WORDS, SETTING_WORDS
-from compiler.model import AUTO, Config, Engine, Role
+from compiler.model import AUTO, NO_CONTAINER, Config, Engine, Role
 from compiler.once import once
 from compiler.placement import Part, Placement, Worker
 from compiler.plan import (
     Accuracy,
+    Container,
     Deployment,
     Hook,
     Node,
@@ -98,8 +99,19 @@ def _deployment(config: Config, placement: Placement) -> Deployment:
         versions={k: v for k, v in {"dynamo": config.dynamo.version}.items() if v},
         reset=_reset(config, counts),
         hooks=tuple(_hooks(config)),
+        container=_container(config),
         gpu_log=tuple(map(late.literal, config.system.gpu_log or ())),
     )
+
+
+def _container(config: Config) -> Container | None:
+    system = config.system
+    if system.image is None or system.container == NO_CONTAINER:
+        return None
+    known = system.containers.get(system.container)
+    if known is None:
+        return Container(system.container)
+    return Container(system.container, tuple(known.command), tuple(known.mount), tuple(known.env))
 
 
 def _hooks(config: Config) -> Iterator[Hook]:

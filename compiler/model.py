@@ -41,7 +41,9 @@ __all__ = [
     "AUTO",
     "DP_ATTENTION",
     "HOOKS",
+    "NO_CONTAINER",
     "OWN_SEED",
+    "PYXIS",
     "ROLES_OF_TOPOLOGY",
     "Accuracy",
     "Backend",
@@ -50,6 +52,7 @@ __all__ = [
     "BetweenPhases",
     "Config",
     "Constraints",
+    "Container",
     "Dcgm",
     "Dynamo",
     "Engine",
@@ -91,6 +94,9 @@ OWN_SEED = "auto"
 HOOKS = ("node_setup_command", "startup_command", "pre_test", "post_test")
 """Keys of commands around a deployment."""
 
+NO_CONTAINER, PYXIS = "none", "pyxis"
+"""As `system.container`: nothing, and the plugin of Slurm."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -114,6 +120,20 @@ class Dcgm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A program that puts a command into a container, as the words before that command."""
+
+    __pydantic_config__ = STRICT
+
+    command: Argv
+    """`{image}` and `{workdir}` are filled in; the words `{mounts}` and `{env}` are as many words as there are."""
+    mount: list[Text]
+    """Words for one mount: `{mount}`, as in `system.mounts`, or its `{source}` and `{target}`."""
+    env: list[Text] = field(default_factory=list)
+    """Words that hand on one variable (`{name}`) of the caller's environment; empty: the program hands on all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Where plans are realised: inventory, paths, containers."""
 
@@ -133,6 +153,9 @@ class System:
     env: Env = field(default_factory=dict)
     """Environment of every process. `{host}` is the host of the process's node."""
     mounts: list[Text] = field(default_factory=list)
+    container: Text = NO_CONTAINER
+    """What puts processes into the image: `pyxis` (flags of srun), a name of `containers`, or `none`."""
+    containers: dict[str, Container] = field(default_factory=dict)
     context: Text | None = None
     """Context of the kubeconfig; null: its only one."""
     namespace: Text | None = None

@@ -63,6 +63,19 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """What puts processes into their image, as words before a command; none for Pyxis, which takes flags of srun.
+
+    Words are those of `system.containers`, with braces that are filled when a process is started.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    mount: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Startup:
     """What is run by `bash -c` before a process, where it runs; the process takes its place when it succeeds."""
 
@@ -181,6 +194,8 @@ class Deployment:
     """How caches are emptied between points; null: the engine cannot."""
     hooks: tuple[Hook, ...] = ()
     """In order; empty: none, and then no part of the digest."""
+    container: Container | None = None
+    """Null: processes run on the nodes themselves."""
     gpu_log: tuple[str, ...] = ()
     """What writes lines on the use of a node's GPUs, where it is there; empty: no such log."""
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from compiler import late
-from compiler.plan import Accuracy, Deployment, Hook, Phase, Process, Reset, Workload
+from compiler.plan import Accuracy, Container, Deployment, Hook, Phase, Process, Reset, Workload
+from launchers import containers
 from launchers.child import Command
 from launchers.guard import MARKER
 from launchers.host import SERVIX_DIR, Host
@@ -50,9 +51,13 @@ class Allocated(Host):
     gpus_per_node: int = 0
     """What the job was given on each node; 0: it asked for none."""
     image: str | None = None
-    """Container image of every step, for Pyxis; null: the host's own installation."""
+    """Container image of every step; null: the host's own installation."""
+    container: Container | None = None
+    """What puts steps into it."""
     mounts: tuple[str, ...] = ()
-    """`HOST:CONTAINER` of every step in a container."""
+    """`HOST:CONTAINER` of every step in a container, as plan text."""
+    shared: tuple[str, ...] = ()
+    """Folders that every container has where the host has them, as plan text: caches."""
 
     @property
     def is_here(self) -> bool:
@@ -62,7 +67,10 @@ class Allocated(Host):
     @property
     def ran(self) -> Mapping[str, Any]:
         """What a result says of the machine."""
-        return {"hosts": list(self.nodes), "slurm_job": self.job}
+        ran: dict[str, Any] = {"hosts": list(self.nodes), "slurm_job": self.job}
+        if self.image is not None and self.container is not None:
+            ran["container"] = {"by": self.container.name, "image": containers.resolved(self.image)}
+        return ran
 
     def supervisor(self, tell: Tell) -> Supervisor:
         """What starts and ends steps."""
@@ -127,6 +135,9 @@ class Allocated(Host):
         *,
         bare: bool = False,
     ) -> Command:
+        how, mounts = None if bare or self.image is None else self.container, self._mounted(results_dir)
+        is_pyxis = how is not None and not how.command
+        flags = containers.flags(self.image or "", mounts, str(results_dir), env) if is_pyxis else ()
         words = [
             "srun",
             "--overlap",
@@ -139,7 +150,7 @@ class Allocated(Host):
             "--kill-on-bad-exit=1",
             "--cpu-bind=none",
             *([f"--gpus-per-node={self.gpus_per_node if gpus else 0}"] if self.gpus_per_node else []),
-            *(f"--{word}" for word in (() if bare else self._container(results_dir, env))),
+            *(f"--{word}" for word in flags),
             *self.srun_args,
         ]
         # Slurm sets CUDA_VISIBLE_DEVICES of the step, whatever was exported; what `env` sets comes after that. The
@@ -148,26 +159,25 @@ class Allocated(Host):
         whose = f"{TASK}={owner(self.job, self.nodes[node])}"
         words += [f"--chdir={command.workdir}", "env"]
         words += [f"--unset={MARKER}", f"--unset={EXIT_ERROR}", whose, visible]
+        if how is not None and how.command:
+            # Once more inside: what the image and the program set would win over what the plan says.
+            inside = [f"{name}={command.env[name]}" for name in env if name != "CUDA_VISIBLE_DEVICES"]
+            own = {"image": self.image or "", "workdir": str(command.workdir)}
+            words += containers.prefix(how, own, mounts, command.env, self.names(results_dir))
+            words += ["env", whose, visible, *inside]
         known = {**command.env, EXIT_ERROR: str(NOT_STARTED)}
         if self.tmp_dir is not None and (node != 0 or (self.image and not bare)):
             # It is there on the first node only, and not in containers.
             del known["TMPDIR"]
         return replace(command, argv=(*words, *command.argv), env=known)
 
-    def _container(self, results_dir: Path, env: Sequence[str]) -> Iterator[str]:
-        if self.image is None:
-            return
+    def _mounted(self, results_dir: Path) -> list[str]:
+        """`HOST:CONTAINER[:OPTIONS]` of a step: the deployment's folder, the checkout, caches, the user's own."""
         names = self.names(results_dir)
         store = results_dir.parents[1] if len(results_dir.parents) > 1 else results_dir
-        own = [f"{store}:{store}", f"{SERVIX_DIR}:{SERVIX_DIR}"]
-        yield f"container-image={self.image}"
-        yield f"container-mounts={','.join([*own, *(late.bind(mount, names) for mount in self.mounts)])}"
-        yield f"container-workdir={results_dir}"
-        yield "no-container-mount-home"
-        yield "no-container-entrypoint"
-        if env:
-            # Else what the image sets wins over what the plan says.
-            yield f"container-env={','.join(env)}"
+        folders = [str(store), str(SERVIX_DIR), *(late.bind(folder, names) for folder in self.shared)]
+        own = [f"{folder}:{folder}" for folder in dict.fromkeys(folders)]
+        return [*own, *(late.bind(one, names) for one in self.mounts)]
 
 
 @contextlib.contextmanager
@@ -177,6 +187,7 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
     if job is None:
         raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
     first = next((one for one in deployment.processes if one.role == "frontend"), deployment.processes[0])
+    shared = (first.env.get("HF_HOME"), deployment.storage_cache_dir)
     nodes = _bound(deployment, _hosts())
     with _tmp_dir(nodes[0]) as tmp_dir:
         yield Allocated(
@@ -188,7 +199,9 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
             srun_args=tuple(srun_args),
             gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
             image=first.image,
+            container=deployment.container,
             mounts=first.mounts,
+            shared=tuple(folder for folder in shared if folder is not None),
         )
 
 

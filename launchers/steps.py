@@ -77,8 +77,8 @@ class StepSupervisor(Supervisor):
         if not self._ending.is_set() and await self._life_is_over():
             # Slurm is ending the job, and its signal to us is on the way: nothing has died by itself.
             await self._held()
-        # srun says 128 more than the signal that ended its task, as shells do.
-        return 128 - code if code > 128 else code
+        # srun says 128 more than the signal that ended its task, as shells do; 255 is a task's own code.
+        return 128 - code if 128 < code <= 128 + signal.SIGRTMAX else code
 
     def _how(self, child: Child, code: int) -> str:
         return _untaken(child.command) if code == NOT_STARTED else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Node, Plan
 from launchers.allocated import Allocated, NoAllocation, _bound
-from launchers.host import SERVIX_DIR
+from launchers.containers import resolved
+from launchers.host import PROXIES, SERVIX_DIR
 from launchers.submitted import work
 
 OVER_NODES = (
@@ -194,13 +196,43 @@ def test_the_steps_of_workers_over_two_nodes(backend: str) -> None:
 def test_a_step_in_a_container() -> None:
     _, deployment = compiled("topology=aggregated", "system.image=a/b:1", "system.mounts=['/data:/data']")
     process = deployment.processes[0]
-    words = step(deployment, "aggregated-0", image=process.image, mounts=process.mounts)
+    how = deployment.container
+    words = step(deployment, "aggregated-0", image=process.image, container=how, mounts=process.mounts)
     assert {"--container-image=a/b:1", "--no-container-entrypoint", "--no-container-mount-home"} <= {*words}
     (mounts,) = [word for word in words if word.startswith("--container-mounts=")]
     assert mounts.startswith("--container-mounts=/shared/store/d:/shared/store/d,")
     assert mounts.endswith(",/data:/data")
     (names,) = [word for word in words if word.startswith("--container-env=")]
     assert "DYN_SYSTEM_PORT" in names
+
+
+@pytest.mark.parametrize("program", ["apptainer", "enroot"])
+def test_a_step_in_a_container_of_another_program(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program's words, then what the plan says once more inside, then the process."""
+    for name in [name for name in os.environ if name.startswith("HF_") or name.lower() in PROXIES]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("https_proxy", "http://proxy:1")
+    _, deployment = compiled(
+        *("topology=aggregated", f"system.container={program}", "system.image=/images/a b.sif"),
+        "system.mounts=['/data:/mnt:ro']",
+    )
+    process = deployment.processes[0]
+    more = {"container": deployment.container, "shared": ("/hf",), "mounts": process.mounts}
+    words = step(deployment, "aggregated-0", image=process.image, **more)
+    assert "hf_secret" not in " ".join(words)
+    text = "\n".join(shlex.quote(word).replace(str(SERVIX_DIR), "SERVIX") for word in words)
+    golden.check(f"emit/{program}.step.txt", f"{text}\n")
+
+
+def test_which_image_it_was(tmp_path: Path) -> None:
+    digest = f"sha256:{'0' * 64}"
+    file = tmp_path / "x.sqsh"
+    file.write_text("abc")
+    assert resolved(f"r/x:1@{digest}") == digest
+    assert resolved("r/x:1") is None
+    assert resolved("/nowhere/x.sqsh") is None
+    assert str(resolved(str(file))).startswith("3 bytes, changed 20")
 
 
 def test_secrets_are_in_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ PAGES = tuple(
 )
 ROLES = ("prefill", "decode", "aggregated")
 # Mappings of structures -> what stands for their keys on the page.
-NAMED = {"backend.engines": "<engine>", "backend.ports": "<port>"}
+NAMED = {"backend.engines": "<engine>", "backend.ports": "<port>", "system.containers": "<name>"}
 # Settings whose keys are a tool's own: the page lists those that the files have.
 OPEN = ("aiperf", "genai_perf", "lmcache")
 # Keys that are set by choosing an option; the table of groups has them.

@@ -15,6 +15,7 @@ from launchers.results.frame import keys_of, settings_of
 from launchers.store import Store
 
 GOAL = ("objective.metric=request_latency_ms.avg", "objective.direction=minimize")
+IN_IMAGE = ("system=slurm", "system.image=a/b:1")
 REAL = ("engine=real", "model=qwen3-0.6b", "model.revision=abc", "system.gpu.kind=h100")
 MMLU = ("accuracy=mmlu",)
 CLUSTER = (
@@ -57,7 +58,12 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
             (),
             (
                 *("launch.ready_timeout_s=9", "launch.stop_timeout_s=9", "launch.max_restarts=9"),
-                *("launch.reset_timeout_s=9", "launch.estimate.start_s=9", "launch.estimate.phase_s=9"),
+                *(
+                    "launch.reset_timeout_s=9",
+                    "launch.hook_timeout_s=9",
+                    "launch.estimate.start_s=9",
+                    "launch.estimate.phase_s=9",
+                ),
             ),
         )
     ],
@@ -66,6 +72,14 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "accuracy.timeout_s": [(MMLU, ("accuracy.timeout_s=9",))],
     "accuracy.name": [(MMLU, ("accuracy.name=other",))],
     "system.name": [((), ("system.name=other",)), (REAL, ("system.name=other",))],
+    "system.container": [(IN_IMAGE, ("system.container=apptainer",))],
+    "system.containers": [
+        (
+            (*IN_IMAGE, "system.container=apptainer"),
+            ("system.containers.apptainer.command=[singularity,exec,'{mounts}','{image}']",),
+        )
+    ],
+    "system.gpu_log": [((), ("system.gpu_log=[x]",)), (REAL, ("system.gpu_log=null",))],
     "system.hf_home": [((), ("system.hf_home=/cache",)), (REAL, ("system.hf_home=/cache",))],
     **{
         f"system.{key}": [(CLUSTER, tuple(f"system.{key}{change}" for change in changes))]

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from commanding import FAKE, QUICK, Command, environment
+import pytest
+from commanding import FAKE, QUICK, ROOT, Command, environment
 from slurm_cluster import NEEDED, load, tasks, under_load, verdict, wait_until
 
 pytestmark = NEEDED
@@ -119,3 +120,46 @@ def test_metrics_come_from_every_process_and_node(start: Callable[..., Command],
         assert all(line.endswith(f"50 % of {host}, 0,1,2,3,4,5,6,7") for line in rest)
         assert rest
     assert not any(tasks(folder) for folder in command.output_dir.glob("store/*"))
+
+
+def test_every_step_is_in_the_image(
+    start: Callable[..., Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program with Apptainer's surface stands in for it, and says what it was asked."""
+    monkeypatch.setenv("PATH", f"{ROOT / 'tests/fakes/bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    image = tmp_path / "engine 1.sif"
+    hooks = (
+        "startup_command='echo $APPTAINER_CONTAINER $HF_TOKEN $HOME > up'",
+        "node_setup_command=[touch,setup]",
+    )
+    contained = (
+        "system=mini",
+        "topology=aggregated",
+        f"system.image='{image}'",
+        "system.container=apptainer",
+        *hooks,
+    )
+    missing = start(*FAKE, *contained)
+    said = verdict(missing)
+    assert "exited with code 255" in said
+    assert f"could not open image {image}" in said
+    image.write_text("an image")
+    wrong = start(*FAKE, *contained, "system.mounts=['/nowhere:/data']", output_dir=tmp_path / "wrong")
+    assert "mount /nowhere:/data error: mount source doesn't exist" in verdict(wrong)
+    Path(f"{image}.seen").unlink(missing_ok=True)
+    command = start(*FAKE, *contained, "aggregated.tensor_parallel_size=2", output_dir=tmp_path / "right")
+    code, _, err = command.ended()
+    assert code == 0, err
+    seen = {entry["name"]: entry for entry in map(json.loads, Path(f"{image}.seen").read_text().splitlines())}
+    assert set(seen) == {"frontend", "aggregated-0", "aiperf-main"}
+    assert (seen["aggregated-0"]["gpus"], seen["frontend"]["gpus"]) == ("0,1", "")
+    assert all(entry["nv"] for entry in seen.values())
+    assert "hf_secret" not in Path(f"{image}.seen").read_text()
+    (run,) = command.output_dir.glob("store/*/runs/1")
+    assert seen["aggregated-0"]["mounts"] == [f"{run.parents[1]}:{run.parents[1]}", f"{ROOT}:{ROOT}"]
+    assert (run / "up").read_text() == f"{image} hf_secret {run}/home\n"
+    assert (run / "setup").exists()
+    (result,) = command.results()
+    assert result["ran"]["container"]["by"] == "apptainer"
+    assert result["ran"]["container"]["image"].startswith("8 bytes, changed 20")

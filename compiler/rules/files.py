@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from compiler.errors import Problem, error, warning
+from compiler.errors import NOTHING, Problem, did_you_mean, error, warning
 from compiler.image import REFERENCE, is_moving
-from compiler.model import Config
+from compiler.model import NO_CONTAINER, PYXIS, Config
 from compiler.placement import Placement
 
 
@@ -25,6 +25,28 @@ def image(config: Config, placement: Placement) -> Iterable[Problem]:
     elif match["digest"] is None:
         reason = "a tag can be moved to another image"
         yield warning("image", "system.image", value, reason, "add @sha256:...")
+
+
+def container(config: Config, placement: Placement) -> Iterable[Problem]:
+    """What puts processes into the image is there, and asked of a system that starts processes on nodes."""
+    system = config.system
+    known = [NO_CONTAINER, PYXIS, *system.containers]
+    key, value = "system.container", system.container
+    for name in {NO_CONTAINER, PYXIS} & system.containers.keys():
+        yield error(
+            "container", f"{key}s.{name}", NOTHING, "this name has a meaning of its own", "choose another"
+        )
+    if value not in known:
+        hint = did_you_mean(value, known) or f"one of {', '.join(known)}"
+        yield error("container", key, value, "is not one of system.containers", hint)
+    elif system.kind == "slurm" and system.image is not None and value == NO_CONTAINER:
+        reason = "nothing puts processes into system.image"
+        yield error(
+            "container", key, value, reason, f"use {' or '.join(known[1:])}, or set system.image=null"
+        )
+    elif system.kind == "local" and system.image is not None:
+        reason = "processes run with this machine's own installation"
+        yield warning("no-effect", "system.image", system.image, reason, "use system=slurm or kubernetes")
 
 
 def revision(config: Config, placement: Placement) -> Iterable[Problem]:

@@ -58,6 +58,11 @@ def _data_words(config: Config, placement: Placement) -> Iterable[Problem]:
         ("bench.command", config.bench.command, bench),
         ("bench.words", config.bench.words, bench),
     ]
+    for name, each in config.system.containers.items():
+        place, image = f"system.containers.{name}", {"image": "x", "workdir": "x", "mounts": "x", "env": "x"}
+        lists.append((f"{place}.command", each.command, image))
+        lists.append((f"{place}.mount", each.mount, {"mount": "x", "source": "x", "target": "x"}))
+        lists.append((f"{place}.env", each.env, {"name": "x"}))
     for key, words, fields in lists:
         for index, word in enumerate(words):
             yield from _template(f"{key}.{index}", word, fields, SETTING_WORDS)
