@@ -131,7 +131,7 @@ def _hook(config: Config, name: str, when: Any, node: int, text: str) -> Hook:
 
 
 def _reset(config: Config, counts: Mapping[str, int]) -> Reset | None:
-    words, timeout_s = config.backend.engines[config.engine].reset, config.launch.reset_timeout_s
+    words, timeout_s = config.reset, config.launch.reset_timeout_s
     if words is None:
         return None
     instances = ",".join(f"{component}={count}" for component, count in counts.items())

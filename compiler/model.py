@@ -305,6 +305,18 @@ class Config:
         return {name: getattr(self, name) for name in ROLES_OF_TOPOLOGY[self.topology]}
 
     @property
+    def reset(self) -> Argv | None:
+        """Command that empties the caches of the engine's workers; null where nothing can.
+
+        With Dynamo's operator, workers are in a namespace of Dynamo that only the operator knows, and pods that ask
+        the cluster for each other are not found by one that serves nothing.
+        """
+        cluster = self.system.kubernetes
+        if cluster is not None and (cluster.mode == "operator" or self.dynamo.discovery != "etcd"):
+            return None
+        return self.backend.engines[self.engine].reset
+
+    @property
     def arguments(self) -> Arguments:
         """Arguments of the chosen load generator."""
         return getattr(self, self.bench.name) or {}

@@ -98,7 +98,7 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
     first = loads.setdefault((point.deployment, seed), point.digest)
     if first != point.digest and not _resets(point.config):
         reason = (
-            "points on one stack ask with the same seed, and this engine cannot reset its prefix cache, "
+            "points on one stack ask with the same seed, and its prefix cache cannot be reset, "
             "so the first warms it for the others"
         )
         hint = f"give each a seed of its own with {tool}.random_seed=auto, or use isolation=restart"
@@ -109,7 +109,10 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
 
 
 def _resets(config: Mapping[str, Any]) -> bool:
-    """The engine can empty its caches between points."""
+    """Whether caches can be emptied between points (`Config.reset`)."""
+    cluster = config["system"].get("kubernetes")
+    if cluster is not None and (cluster["mode"] == "operator" or config["dynamo"]["discovery"] != "etcd"):
+        return False
     return bool(config["backend"]["engines"][config["engine"]].get("reset"))
 
 

@@ -268,7 +268,7 @@ def test_the_work_comes_back_in_the_pod(loads: str, file: str) -> None:
     assert len(found[file]) < MOST
     work = work_of(found)
     assert (work.deployment, work.points, work.attempt) == (made.deployments[0], made.points, 3)
-    assert work.names["node:0"] == f"{name_of(made.deployments[0])}-frontend"
+    assert work.names["node:0"] == f"{name_of(made.deployments[0])}-head"
     assert job["metadata"]["name"].endswith("-bench-3")
     assert (
         job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == config_map["metadata"]["name"]
@@ -288,6 +288,17 @@ def test_a_job_has_the_time_its_points_are_estimated_to_take() -> None:
         for number in (1, 2)
     )
     assert 600 < one < two
+
+
+@pytest.mark.parametrize(
+    ("case", "resets"), [("separate", False), ("plain-discovery", False), ("plain", True), ("etcd", False)]
+)
+def test_caches_are_emptied_where_the_job_finds_the_workers(case: str, resets: bool) -> None:
+    words = (*clusters.CASES[case], "aiperf.concurrency=2,4", "aiperf.random_seed=7")
+    made = clusters.planned(*words)
+    assert (made.deployments[0].reset is not None) == resets
+    told = {problem.code for point in made.points for problem in point.problems}
+    assert ("warm-cache" in told) != resets
 
 
 def test_site_data_is_merged_by_name() -> None:

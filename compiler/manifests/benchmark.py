@@ -11,7 +11,7 @@ from typing import Any
 
 from compiler.digest import short
 from compiler.estimate import point_seconds
-from compiler.manifests.names import DIGEST, POINT, POINTS, ROLE, frontend_of, labels_of, name_of
+from compiler.manifests.names import DIGEST, POINT, POINTS, ROLE, head_of, labels_of, name_of
 from compiler.manifests.placing import beside
 from compiler.manifests.pods import image, model_cache, scheduling, token
 from compiler.manifests.settings import Settings
@@ -34,7 +34,8 @@ def job_name(deployment: Deployment, attempt: int) -> str:
 
 def work(deployment: Deployment, points: Sequence[Point], settings: Settings, attempt: int) -> Work:
     """What the Job of that attempt is to do."""
-    head = frontend_of(deployment)
+    # The pod itself, with every port: infrastructure that a command between phases asks is beside the frontend.
+    head = head_of(deployment)
     names = {
         "frontend_node": head,
         "frontend_ip": head,
