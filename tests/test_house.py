@@ -35,6 +35,8 @@ DATA = {
 ALSO = {
     "check": {"rules"},  # the table of rules
     "rules": {"rules"},
+    "lower": {"lowering"},  # its parts
+    "lowering": {"lowering"},
     "compose": {"compose"},
     "origin": {"compose"},  # the files that were composed
     "json_schema": {"schema"},

@@ -1,0 +1,1 @@
+"""Parts of `lower`: texts, processes, workers, the workload."""
