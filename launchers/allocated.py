@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from compiler.plan import Accuracy, Deployment, Hook, Phase, Process, Reset, Wor
 from launchers.child import Command
 from launchers.guard import MARKER
 from launchers.host import SERVIX_DIR, Host
+from launchers.prefetch import of_file
 from launchers.refusal import Trouble
 from launchers.steps import NOT_STARTED, TASK, StepSupervisor, owner
 from launchers.supervise import Supervisor, Tell
@@ -51,6 +52,8 @@ class Allocated(Host):
     """What the job was given on each node; 0: it asked for none."""
     image: str | None = None
     """Container image of every step, for Pyxis; null: the host's own installation."""
+    imported: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the squash file that was made of the image; empty where none was."""
     mounts: tuple[str, ...] = ()
     """`HOST:CONTAINER` of every step in a container."""
 
@@ -62,7 +65,8 @@ class Allocated(Host):
     @property
     def ran(self) -> Mapping[str, Any]:
         """What a result says of the machine."""
-        return {"hosts": list(self.nodes), "slurm_job": self.job}
+        resolved = {"image": dict(self.imported)} if self.imported else {}
+        return {"hosts": list(self.nodes), "slurm_job": self.job, **resolved}
 
     def supervisor(self, tell: Tell) -> Supervisor:
         """What starts and ends steps."""
@@ -171,13 +175,17 @@ class Allocated(Host):
 
 
 @contextlib.contextmanager
-def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host]:
-    """The nodes of the job that this process runs in. Raises NoAllocation."""
+def allocated(deployment: Deployment, srun_args: Sequence[str], images: Mapping[str, str]) -> Iterator[Host]:
+    """The nodes of the job that this process runs in. Raises NoAllocation.
+
+    `images`: image -> the squash file that it was imported into.
+    """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
     first = next((one for one in deployment.processes if one.role == "frontend"), deployment.processes[0])
     nodes = _bound(deployment, _hosts())
+    file = images.get(first.image or "")
     with _tmp_dir(nodes[0]) as tmp_dir:
         yield Allocated(
             tuple(map(_address, nodes)),
@@ -187,7 +195,8 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
             nodes=nodes,
             srun_args=tuple(srun_args),
             gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
-            image=first.image,
+            image=file or first.image,
+            imported=of_file(Path(file)) if file else {},
             mounts=first.mounts,
         )
 

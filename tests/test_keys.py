@@ -32,6 +32,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "launch.detach": [((), ("launch.detach=true",))],
     "launch.parallel": [((), ("launch.parallel=2",))],
     "launch.single_allocation": [(("system=mini",), ("launch.single_allocation=true",))],
+    "launch.prefetch": [(("system=mini",), ("launch.prefetch=job",))],
     "hydra": [((), ("hydra.job.name=other",))],
     "on_invalid": [((), ("on_invalid=skip",))],
     "zip": [((), ("zip={aiperf.concurrency: [1]}", "aiperf.concurrency=1"))],
@@ -66,6 +67,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "accuracy.timeout_s": [(MMLU, ("accuracy.timeout_s=9",))],
     "accuracy.name": [(MMLU, ("accuracy.name=other",))],
     "system.name": [((), ("system.name=other",)), (REAL, ("system.name=other",))],
+    "system.image_dir": [((), ("system.image_dir=/images",)), (REAL, ("system.image_dir=/images",))],
     "system.hf_home": [((), ("system.hf_home=/cache",)), (REAL, ("system.hf_home=/cache",))],
     **{
         f"system.{key}": [(CLUSTER, tuple(f"system.{key}{change}" for change in changes))]
