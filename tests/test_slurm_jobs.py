@@ -88,6 +88,8 @@ def test_an_allocation_is_left_found_again_and_requeued(start: Callable[..., Com
     assert [(point["status"], point["running"]["job"]) for point in points] == [("running", job)] * 2
     gone = start(*sweep)
     gone.wait_for(lambda event: event["event"] == "measurement")
+    assert gone.process.stderr is not None
+    assert any("attached to job" in line for line in gone.process.stderr)
     gone.process.send_signal(signal.SIGINT)
     code, _, err = gone.ended()
     assert code == 130
@@ -165,7 +167,7 @@ def test_jobs_beyond_what_the_queue_takes_wait_their_turn(start: Callable[..., C
     finally:
         slurm("sacctmgr", "--immediate", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
     assert code == 0, err
-    assert "sbatch takes no more jobs for now" in err
+    assert "Slurm takes no more jobs for now" in err
     assert len(jobs_of(command)) == 2
     assert [result["verdict"]["status"] for result in command.results()] == ["valid"] * 2
 
@@ -203,7 +205,7 @@ def test_models_are_downloaded_before_nodes_with_gpus_are_asked_for(
     left = [path for path in tmp_path.rglob("*") if path.is_file() and b"hf_sesame" in path.read_bytes()]
     assert left == []
     # What is there is told, and nobody is asked again.
-    code, _, err = start(*asked, "trial=2").ended()
+    code, _, err = start(*asked, "trial=2", "action=plan").ended()
     assert code == 0, err
     assert "model acme/tiny is in " in err
     assert hub.read_text() == said
