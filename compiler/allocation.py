@@ -31,6 +31,10 @@ PLANNED: Mapping[str, str] = {
     ),
 }
 """Parameters that nobody may add -> what to do instead."""
+OWN_OF_PREFETCH = frozenset(
+    {"output", "error", "open_mode", "chdir", "array", "dependency", "wait", "wrap", "parsable", "job_name"}
+)
+"""Parameters that servix itself gives the job that downloads."""
 AUTO = "auto"
 """As a time limit: from the estimate of the plan."""
 OWN_OF_STEPS = (
@@ -77,6 +81,10 @@ class Allocation:
     """Jobs of one command at the same time."""
     silence_min: float = 60
     """Minutes that Slurm may be silent, or take no job, until a command gives up waiting."""
+    prefetch_timeout_min: int = 240
+    """Minutes after which Slurm ends the job that downloads for the others."""
+    prefetch_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of sbatch for that job, in place of those of the others: it needs no GPU."""
 
 
 def allocation(settings: Mapping[str, Any]) -> Allocation:
@@ -92,13 +100,18 @@ def allocation(settings: Mapping[str, Any]) -> Allocation:
 
 def problems(asked: Allocation) -> Iterator[Problem]:
     """What is wrong with the settings, whatever the plan."""
-    for name, value in asked.additional_parameters.items():
-        key = f"hydra.launcher.additional_parameters.{name}"
-        hint = PLANNED.get(name.replace("-", "_").lower())
-        if hint is not None:
-            yield error("slurm", key, value, "is not left to the user", hint)
-        elif "\n" in f"{name}{value}":
-            yield error("slurm", key, value, "a parameter is one line")
+    given = {
+        "additional_parameters": asked.additional_parameters,
+        "prefetch_parameters": asked.prefetch_parameters,
+    }
+    for setting, parameters in given.items():
+        for name, value in parameters.items():
+            key = f"hydra.launcher.{setting}.{name}"
+            hint = _hint(setting, name.replace("-", "_").lower())
+            if hint is not None:
+                yield error("slurm", key, value, "is not left to the user", hint)
+            elif "\n" in f"{name}{value}":
+                yield error("slurm", key, value, "a parameter is one line")
     yield from _steps(asked.srun_args)
     yield from _times(asked)
     if asked.array_parallelism < 1:
@@ -108,11 +121,22 @@ def problems(asked: Allocation) -> Iterator[Problem]:
         )
 
 
+def _hint(setting: str, name: str) -> str | None:
+    """Why a parameter may not be given; null where it may."""
+    if setting == "prefetch_parameters" and name == "time":
+        return "set hydra.launcher.prefetch_timeout_min"
+    free = setting == "prefetch_parameters" and name not in OWN_OF_PREFETCH
+    return None if free else PLANNED.get(name)
+
+
 def _times(asked: Allocation) -> Iterator[Problem]:
     limit = asked.timeout_min
     if limit is not None and not _is_number(limit, 1, int):
         reason = f"should be a whole number of minutes, at least 1, or '{AUTO}'"
         yield error("slurm", "hydra.launcher.timeout_min", limit, reason)
+    if not _is_number(asked.prefetch_timeout_min, 1, int):
+        reason = "should be a whole number of minutes, at least 1"
+        yield error("slurm", "hydra.launcher.prefetch_timeout_min", asked.prefetch_timeout_min, reason)
     for name, least in (("timeout_factor", 1), ("timeout_spare_min", 0), ("silence_min", 0)):
         value = getattr(asked, name)
         if not _is_number(value, least, (int, float)):

@@ -10,12 +10,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from compiler import plan_json, quote
 from compiler.allocation import Allocation
 from compiler.emit import Raw, render
 from compiler.plan import Deployment, Plan, Point
+from compiler.prefetch import SCRIPT as PREFETCH
+from compiler.prefetch import WORK as PREFETCH_WORK
+from compiler.prefetch import Downloads, to_json
 
 SCRIPT, WORK = "job.sbatch", "job.json"
 SCHEMA = "servix.job/1"
@@ -57,15 +61,24 @@ def names(number: int) -> tuple[str, str]:
 
 
 def batch(
-    deployments: Sequence[Deployment], points: Sequence[Point], asked: Allocation, place: Place, size: Size
+    deployments: Sequence[Deployment],
+    points: Sequence[Point],
+    asked: Allocation,
+    place: Place,
+    size: Size,
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Both files of a job: one for all points that share the deployment, or that are on one of several."""
+    """Both files of a job: one for all points that share the deployment, or that are on one of several.
+
+    `images`: image -> the squash file that it is imported into.
+    """
     held = {deployment.digest for deployment in deployments}
     mine = tuple(p for p in points if p.deployment in held and p.workload is not None and p.valid)
     script, work = names(size.number)
     todo = {
         "schema": SCHEMA,
         "srun_args": list(asked.srun_args),
+        "images": dict(images),
         "plan": plan_json.to_json(Plan(mine, tuple(deployments))),
     }
     return {
@@ -84,9 +97,12 @@ def batch(
 
 def options(deployments: Sequence[Deployment], asked: Allocation, place: Place, size: Size) -> Iterator[str]:
     """Options of sbatch in the order they are written, without dashes in front: `nodes=2`, `exclusive`."""
-    found = _planned(deployments, asked, place, size)
-    more = {name.replace("_", "-"): value for name, value in asked.additional_parameters.items()}
-    for name, value in {**found, **more}.items():
+    yield from _words(_planned(deployments, asked, place, size), asked.additional_parameters)
+
+
+def _words(planned: Mapping[str, Any], more: Mapping[str, Any]) -> Iterator[str]:
+    added = {name.replace("_", "-"): value for name, value in more.items()}
+    for name, value in {**planned, **added}.items():
         if value is True:
             yield name
         elif value is not None and value is not False:
@@ -126,6 +142,38 @@ def _planned(
         "open-mode": "append",
         "output": f"{place.folder.replace('%', '%%')}/jobs/%j.log",
     }
+
+
+def prefetch(downloads: Downloads, asked: Allocation, place: Place) -> dict[str, str]:
+    """Both files of the job that downloads what others wait for: it has no GPU."""
+    return {
+        PREFETCH: render(
+            "prefetch.sbatch.j2",
+            downloads=downloads,
+            options=[f"--{option}" for option in prefetch_options(asked, place)],
+            setup=Raw("".join(f"{line}\n" for line in asked.setup)),
+            place=place,
+        ),
+        PREFETCH_WORK: json.dumps(to_json(downloads), sort_keys=True, indent=2) + "\n",
+    }
+
+
+def prefetch_options(asked: Allocation, place: Place) -> Iterator[str]:
+    """Options of sbatch for that job, without dashes in front."""
+    planned = {
+        "job-name": "servix-prefetch",
+        "nodes": 1,
+        "ntasks": 1,
+        "time": asked.prefetch_timeout_min,
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "reservation": asked.reservation,
+        "requeue": True,
+        "open-mode": "append",
+        "output": f"{place.folder.replace('%', '%%')}/jobs/%j.log",
+    }
+    yield from _words(planned, asked.prefetch_parameters)
 
 
 def name_of(deployments: Sequence[Deployment]) -> str:

@@ -36,6 +36,7 @@ ABOUT: Mapping[str, About] = {
     "launch.detach": "invocation",
     "launch.parallel": "invocation",
     "launch.single_allocation": "invocation",
+    "launch.prefetch": "invocation",
     "hydra": "invocation",
     "on_invalid": "choice",
     "zip": "choice",
@@ -64,6 +65,7 @@ ABOUT: Mapping[str, About] = {
     "system.context": "realising",
     "system.namespace": "realising",
     **{f"system.kubernetes.{key}": "realising" for key in KUBERNETES},
+    "system.image_dir": "realising",
 }
 """Key, with all that is below it -> what it is about. Of keys in each other, the longer one counts."""
 

@@ -148,6 +148,8 @@ class System:
     gpu: Gpu = field(default_factory=Gpu)
     image: Text | None = None
     """Container image of every process; null: the host's own installation."""
+    image_dir: Text | None = None
+    """Folder of the squash files that images are imported into; null: one below `output_dir`."""
     hf_home: Text | None = None
     storage_cache_dir: Text | None = None
     env: Env = field(default_factory=dict)
@@ -200,6 +202,9 @@ class Launch:
     """On Slurm: one job for all deployments of a command, one after the other, with the nodes of the largest."""
     hook_timeout_s: Positive = 600
     """Longest time of each hook: the setup of a node, the command before a worker, `pre_test` and `post_test`."""
+    prefetch: Literal["none", "login", "job"] = "none"
+    """On Slurm, what downloads models and images before nodes with GPUs are asked for: nothing, the command itself, or
+    a job without GPUs that the others wait for."""
     reset_timeout_s: Positive = 60
     """Longest time that emptying the caches between two points may take, in seconds."""
     estimate: Pace

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from launchers import containers
 from launchers.child import Command
 from launchers.guard import MARKER
 from launchers.host import SERVIX_DIR, Host
+from launchers.prefetch import of_file
 from launchers.refusal import Trouble
 from launchers.steps import NOT_STARTED, TASK, StepSupervisor, owner
 from launchers.supervise import Supervisor, Tell
@@ -54,6 +55,8 @@ class Allocated(Host):
     """Container image of every step; null: the host's own installation."""
     container: Container | None = None
     """What puts steps into it."""
+    imported: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the squash file that was made of the image; empty where none was."""
     mounts: tuple[str, ...] = ()
     """`HOST:CONTAINER` of every step in a container, as plan text."""
     shared: tuple[str, ...] = ()
@@ -70,6 +73,8 @@ class Allocated(Host):
         ran: dict[str, Any] = {"hosts": list(self.nodes), "slurm_job": self.job}
         if self.image is not None and self.container is not None:
             ran["container"] = {"by": self.container.name, "image": containers.resolved(self.image)}
+        if self.imported:
+            ran["image"] = dict(self.imported)
         return ran
 
     def supervisor(self, tell: Tell) -> Supervisor:
@@ -181,14 +186,18 @@ class Allocated(Host):
 
 
 @contextlib.contextmanager
-def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host]:
-    """The nodes of the job that this process runs in. Raises NoAllocation."""
+def allocated(deployment: Deployment, srun_args: Sequence[str], images: Mapping[str, str]) -> Iterator[Host]:
+    """The nodes of the job that this process runs in. Raises NoAllocation.
+
+    `images`: image -> the squash file that it was imported into.
+    """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise NoAllocation("this is no job of Slurm: SLURM_JOB_ID is not set")
     first = next((one for one in deployment.processes if one.role == "frontend"), deployment.processes[0])
     shared = (first.env.get("HF_HOME"), deployment.storage_cache_dir)
     nodes = _bound(deployment, _hosts())
+    file = images.get(first.image or "")
     with _tmp_dir(nodes[0]) as tmp_dir:
         yield Allocated(
             tuple(map(_address, nodes)),
@@ -198,7 +207,8 @@ def allocated(deployment: Deployment, srun_args: Sequence[str]) -> Iterator[Host
             nodes=nodes,
             srun_args=tuple(srun_args),
             gpus_per_node=deployment.gpus_per_node if deployment.gpus else 0,
-            image=first.image,
+            image=file or first.image,
+            imported=of_file(Path(file)) if file else {},
             container=deployment.container,
             mounts=first.mounts,
             shared=tuple(folder for folder in shared if folder is not None),

@@ -28,6 +28,7 @@ from launchers.queue import TIME_IS_UP
 from launchers.refusal import Trouble, Unfit, tell
 from launchers.results.result import Result
 from launchers.store import Store
+from launchers.submitted import Todo
 from launchers.turns import Wishes
 
 OK, FAULT = 0, 1
@@ -38,9 +39,9 @@ WARNING = signal.SIGUSR1
 class Job:
     """The system of the process in a job (`run.System`)."""
 
-    def __init__(self, srun_args: Sequence[str]) -> None:
+    def __init__(self, todo: Todo) -> None:
         self.stopped_by: int | None = None
-        self._srun_args = tuple(srun_args)
+        self._todo = todo
 
     def check(self, groups: Sequence[Group]) -> None:
         """Slurm has checked what there is to check."""
@@ -54,7 +55,10 @@ class Job:
     ) -> Mapping[str, Result]:
         """Measures the points on the nodes of this job. Raises KeyboardInterrupt when told to stop."""
         claims = {
-            group.deployment.digest: partial(allocated, group.deployment, self._srun_args) for group in groups
+            group.deployment.digest: partial(
+                allocated, group.deployment, self._todo.srun_args, self._todo.images
+            )
+            for group in groups
         }
         with listening(WARNING) as stop:
             try:
@@ -71,9 +75,9 @@ class Job:
 def main(folder: Path, name: str = WORK) -> int:
     """The exit code of the job."""
     try:
-        plan, srun_args = submitted.work(folder, name)
-        system = Job(srun_args)
-        measured = run.attended(plan, system, Store(folder.parents[1]))
+        todo = submitted.work(folder, name)
+        system = Job(todo)
+        measured = run.attended(todo.plan, system, Store(folder.parents[1]))
         if measured.trouble is not None:
             raise measured.trouble
     except Unfit as unfit:

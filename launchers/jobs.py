@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from launchers.results.result import Result
 from launchers.results.tail import tail
 from launchers.sbatch import Later, Refused
 from launchers.store import Store
+from launchers.submission import Submit, Task, submit
 from launchers.submitted import Share, Submitted
 from launchers.turns import Wishes
 
@@ -40,29 +41,6 @@ LINES = 20
 LOCK_S = 30.0
 AGAIN_S = 5.0
 """Time between two tries to submit a job that Slurm does not take now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one job is to do."""
-
-    groups: tuple[Group, ...]
-    """One after the other; of one deployment each."""
-    number: int = 1
-    """Which of the jobs that measure one after the other on the same deployment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A job that Slurm took."""
-
-    job: str
-    folder: str | None = None
-    """The job's own, below `output_dir`; null: that of its deployment."""
-
-
-Submit = Callable[[Task], Sent]
-"""Submits a job. Raises Refused, Later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -212,7 +190,7 @@ class Jobs:
             for entry, points in several:
                 entry.tried = True
                 with self._log(entry) as tell:
-                    reasons = (f"sbatch refused the job: {refused}",)
+                    reasons = (refused.told,)
                     session.fail(entry.group.deployment, points, self._store, tell, reasons)
             return
         self._full_since = None
@@ -290,13 +268,21 @@ class Jobs:
         if not missing:
             return
         end = queue.ended(share.job)
-        reasons = (queue.reason(share.job, end), *_log(home, share.job))
+        reasons = self._never_started(note) or (queue.reason(share.job, end), *_log(home, share.job))
         if watched:
             self.left += len(missing) if end.is_time_up else 0
             with self._log(entry) as tell:
                 session.fail(entry.group.deployment, missing, self._store, tell, reasons)
         else:
             self._say(entry, f"{reasons[0]}, before it was done; it is submitted again")
+
+    def _never_started(self, note: Submitted) -> tuple[str, ...]:
+        """Why jobs never started, where what they need was not downloaded; empty where it was."""
+        if note.needs is None or not queue.ended(note.needs).is_failure:
+            return ()
+        folder = submitted.home_of_download(self._store.root, note.needs)
+        reason = submitted.not_downloaded(self._store.root, note.needs)
+        return (reason, *(_log(folder, note.needs) if folder is not None else ()))
 
     def _has(self, point: Point, note: Submitted, entry: _Entry) -> bool:
         """Whether a point has a result that is younger than the job."""
@@ -321,47 +307,6 @@ class Jobs:
             self._display.say(f"servix: {entry.group.deployment.name}: {text}")
 
 
-def submit(store: Store, tasks: Sequence[Task], how: Submit) -> list[str]:
-    """Submits jobs that come one after the other on the same deployments, and notes them, with nobody else at it.
-
-    Gives their ids. Raises Busy, StoreError; Refused when the first was, else it gives those that were taken.
-    """
-    points: dict[str, Group] = {}
-    for task in tasks:
-        for group in task.groups:
-            before = points.get(group.deployment.digest)
-            known = before.points if before is not None else ()
-            points[group.deployment.digest] = Group(group.deployment, (*known, *group.points))
-    with contextlib.ExitStack() as stack:
-        for _, group in sorted(points.items()):
-            stack.enter_context(store.lock(group.deployment, group.points))
-        since = time.time()
-        sent: list[Sent] = []
-        for task in tasks:
-            try:
-                sent.append(how(task))
-            except Refused:
-                if not sent:
-                    raise
-                break
-            _note(store, tasks[: len(sent)], sent, since)
-    return [one.job for one in sent]
-
-
-def _note(store: Store, tasks: Sequence[Task], sent: Sequence[Sent], since: float) -> None:
-    """Writes what has been submitted by now, for each deployment."""
-    shares: dict[str, list[Share]] = {}
-    folders: dict[str, Path] = {}
-    for task, one in zip(tasks, sent, strict=True):
-        for group in task.groups:
-            digests = tuple(str(point.digest) for point in group.points)
-            shares.setdefault(group.deployment.digest, []).append(Share(one.job, digests))
-            folders[group.deployment.digest] = store.deployment_dir(group.deployment)
-    for digest, (first, *then) in shares.items():
-        note = Submitted(first.job, since, first.points, sent[0].folder, tuple(then))
-        submitted.write(folders[digest], note)
-
-
 def _log(folder: Path, job: str) -> list[str]:
     name = f"{job}.log"
     said = tail(folder / "jobs" / name, LINES)
@@ -373,7 +318,7 @@ def _points(home: Path, group: Group) -> dict[str, Point]:
     known: dict[str, Point] = {}
     for path in sorted(home.glob("job*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            for point in submitted.work(home, path.name)[0].points:
+            for point in submitted.work(home, path.name).plan.points:
                 if point.deployment == group.deployment.digest:
                     known[str(point.digest)] = point
     return known | {str(point.digest): point for point in group.points}

@@ -72,6 +72,11 @@ class Ended:
         return self.state.split()[0] if self.state else "UNKNOWN"
 
     @property
+    def is_failure(self) -> bool:
+        """Whether it is over and was no success."""
+        return self.word in OVER and self.word != "COMPLETED"
+
+    @property
     def is_time_up(self) -> bool:
         """Whether Slurm ended it, or it stopped in time, because it was at its time limit."""
         return self.exit_code == TIME_IS_UP or self.word == "TIMEOUT"

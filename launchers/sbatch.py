@@ -10,11 +10,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from compiler.batch import Place
+from compiler.errors import Problem, error
+from launchers.host import SERVIX_DIR
 from launchers.queue import asked
 from launchers.refusal import Trouble
 
+PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 DEADLINE_S = 12.0
 """Longest time that one sbatch may take; with a queue that is full it would wait for two minutes by itself."""
 _PREFIX = re.compile(r"^(sbatch: error: |allocation failure: )", re.MULTILINE)
@@ -27,20 +34,57 @@ _DRAFTS = ".submission_file_*.sh"
 class Refused(Trouble):
     """Slurm did not take the job; the message is Slurm's."""
 
+    @property
+    def told(self) -> str:
+        """The reason as a verdict says it."""
+        return f"sbatch refused the job: {self}"
+
 
 class Later(Refused):
     """Slurm takes no job now: the queue is full, or the controller does not answer."""
 
 
-def submitted(folder: Path, script: str, after: str | None = None) -> str:
-    """The id of a job that runs `script`, once `after` has ended. Raises Refused, Later."""
+def not_installed() -> list[Problem]:
+    """Programs of Slurm that are not there."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if not missing:
+        return []
+    reason = f"not installed: {', '.join(missing)}"
+    hint = "run servix where jobs are submitted, or use system=local"
+    return [error("slurm", "system.kind", "slurm", reason, hint)]
+
+
+def place(folder: Path) -> Place:
+    """Where a job of that folder finds things."""
+    return Place(str(folder.resolve()), str(SERVIX_DIR), sys.executable, str(Path.cwd()))
+
+
+def submitted(folder: Path, script: str, after: str | None = None, needs: str | None = None) -> str:
+    """The id of a job that runs `script`. Raises Refused, Later.
+
+    It waits for the end of job `after`, and for the success of job `needs`: without that Slurm cancels it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     known = _known(folder, script)
-    return known if known is not None else _submit(folder, script, after)
+    if known is not None:
+        return known
+    waits = [f"afterok:{needs}"] if needs is not None else []
+    waits += [f"afterany:{after}"] if after is not None else []
+    words = [f"--dependency={','.join(waits)}", "--kill-on-invalid-dep=yes"] if waits else []
+    return _submit(folder, script, words)
 
 
-def refusal(script: str) -> str | None:
-    """Why sbatch would never take a job; null where it would. Raises Later when Slurm does not answer."""
+def cancel(jobs: Sequence[str]) -> None:
+    """Ends jobs."""
+    asked(["scancel", *jobs])
+
+
+def refusal(words: Sequence[str]) -> str | None:
+    """Why sbatch would never take a job with these options; null where it would.
+
+    Raises Later when Slurm does not answer.
+    """
+    script = "".join(["#!/bin/sh\n", *(f"#SBATCH --{word}\n" for word in words), "true\n"])
     code, _, said = asked(["sbatch", "--test-only"], script)
     if code == 0 or _FULL.search(said):
         return None
@@ -49,7 +93,7 @@ def refusal(script: str) -> str | None:
     return _told(said)
 
 
-def _submit(folder: Path, script: str, after: str | None) -> str:
+def _submit(folder: Path, script: str, words: Sequence[str]) -> str:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -60,9 +104,8 @@ def _submit(folder: Path, script: str, after: str | None) -> str:
             return script
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            waits = [] if after is None else [f"--dependency=afterany:{after}"]
             bound = ["timeout", "--kill-after=5", f"{DEADLINE_S:g}"]
-            return [*bound, "sbatch", *waits, str(submission_file_path)]
+            return [*bound, "sbatch", *words, str(submission_file_path)]
 
     try:
         # submitit prints what it raises as well.

@@ -23,32 +23,34 @@ from compiler.allocation import problems as wrong
 from compiler.batch import Place, Size, batch, names, nodes_of, options
 from compiler.errors import Problem, error
 from compiler.estimate import estimate, time_words
-from compiler.plan import Deployment, Plan, Point
+from compiler.plan import Deployment, Point
 from compiler.search import is_searched, most_measured
 from compiler.sweep import Group, split
-from compiler.sweep import group as grouped
 from launchers import leave, sbatch
 from launchers.display import Display
-from launchers.host import SERVIX_DIR, Host
-from launchers.jobs import Jobs, Sent, Task, submit
+from launchers.host import Host
+from launchers.jobs import Jobs
 from launchers.listening import listening
+from launchers.needs import Needs
 from launchers.preflight import not_there
-from launchers.queue import asked, longest_min, shared_machine
+from launchers.queue import longest_min, shared_machine
 from launchers.refusal import Unfit, warn
 from launchers.results.result import Result
 from launchers.sbatch import Later, Refused
-from launchers.store import Busy, Store, StoreError
+from launchers.store import Busy, Store
+from launchers.submission import Sent, Task, submit
 from launchers.turns import Wishes
-
-PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 
 
 class Slurm:
     """The cluster, with the settings of `hydra.launcher` and of `launch` (`run.System`)."""
 
-    def __init__(self, settings: Mapping[str, Any], launch: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], config: Mapping[str, Any], store: Store) -> None:
+        """`config`: that of any point."""
+        launch = config["launch"]
         self.asked = allocation(settings)
         self.together = launch["single_allocation"] is True
+        self.needs = Needs(launch["prefetch"], config["system"]["image_dir"], self.asked, store)
 
     @cached_property
     def longest_min(self) -> int | None:
@@ -57,8 +59,14 @@ class Slurm:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
-        found = [*wrong(self.asked), *_missing()] or [*self._not_there(groups), *self._on_one_machine(groups)]
-        if found := found or self._refused(groups):
+        found = [*wrong(self.asked), *sbatch.not_installed()]
+        found = found or [*self._not_there(groups), *self._on_one_machine(groups)]
+        try:
+            found = found or self._refused(groups) or self.needs.problems(groups)
+        except Later as later:
+            hint = "the same command goes on when it does"
+            found = [error("slurm", "system.kind", "slurm", f"Slurm does not answer: {later}", hint)]
+        if found:
             raise Unfit(list(dict.fromkeys(found)))
 
     def files(self, task: Task, points: Sequence[Point], store: Store) -> dict[str, str]:
@@ -67,7 +75,8 @@ class Slurm:
         `points` may hold what is done already, which is what a search goes on from, and points of other deployments.
         """
         deployments, size = _deployments(task), Size(self._minutes(task, points), task.number)
-        return batch(deployments, points, self.asked, _place(store.job_dir(deployments)), size)
+        home, images = sbatch.place(store.job_dir(deployments)), self.needs.images(deployments)
+        return batch(deployments, points, self.asked, home, size, images)
 
     def tasks(self, groups: Sequence[Group]) -> list[list[Task]]:
         """The jobs of a command: those of a list come one after the other, for the same deployments."""
@@ -90,6 +99,7 @@ class Slurm:
         with listening() as stop:
             self.check(groups)
             self.warn(groups)
+            self.needs.fetch(groups)
             display = Display(sys.stderr, several=len(groups) > 1)
             how = _Sender(self, store, write_files, wishes)
             silence_s = 60 * self.asked.silence_min
@@ -99,13 +109,15 @@ class Slurm:
                 with display:
                     stop.run(jobs.take(parts))
             except KeyboardInterrupt:
-                leave.leave_jobs(jobs.alive, _cancel, asks=stop.number == signal.SIGINT)
+                alive = [*jobs.alive, *self.needs.alive]
+                leave.leave_jobs(alive, sbatch.cancel, asks=stop.number == signal.SIGINT)
                 raise
         _tell_left(jobs.left)
         return jobs.results
 
     def warn(self, groups: Sequence[Group]) -> None:
-        """Tells what one job will not come to."""
+        """Tells what one job will not come to, and what GPUs will wait for."""
+        self.needs.warn(groups)
         for task, *more in self.tasks(groups):
             points = [point for group in task.groups for point in group.points]
             seconds, limit_s = _seconds(task, points), 60 * self._minutes(task, points)
@@ -138,6 +150,8 @@ class Slurm:
     ) -> int:
         """Submits the jobs and tells how to come back to them; gives the exit code."""
         self.warn(groups)
+        with listening():
+            self.needs.fetch(groups)
         free = [group for group in groups if _is_free(store, group)]
         found: list[tuple[str, Task]] = []
         lanes: list[str] = []
@@ -191,12 +205,19 @@ class Slurm:
         found = []
         for group in groups:
             workloads = [point.workload for point in group.points if point.workload]
-            if not any(process.image for process in group.deployment.processes):
+            images = {process.image for process in group.deployment.processes if process.image}
+            found += [
+                error("image", "system.image", image, "there is no such file")
+                for image in images
+                if image.startswith("/") and not Path(image).exists()
+            ]
+            if not images:
                 host = Host(("localhost",) * group.deployment.num_nodes)
                 # What looks at GPUs is on the nodes that have some.
                 own = [one for one in group.deployment.processes if not one.sees_all_gpus]
                 found += not_there(replace(group.deployment, processes=tuple(own)), workloads, host)
-        return found
+        # What is going to be downloaded is not there yet.
+        return [one for one in found if one.code != "model" or self.needs.how == "none"]
 
     def _refused(self, groups: Sequence[Group]) -> list[Problem]:
         """What sbatch says against jobs of these shapes, before the first is submitted."""
@@ -208,12 +229,7 @@ class Slurm:
             shapes[tuple(options(deployments, self.asked, nowhere, size))[1:]] = deployments
         found = []
         for words, deployments in shapes.items():
-            script = "".join(["#!/bin/sh\n", *(f"#SBATCH --{word}\n" for word in words), "true\n"])
-            try:
-                said = sbatch.refusal(script)
-            except Later as later:
-                hint = "the same command goes on when it does"
-                return [error("slurm", "system.kind", "slurm", f"Slurm does not answer: {later}", hint)]
+            said = sbatch.refusal(words)
             if said is not None:
                 what = f"{nodes_of(deployments)[0]} nodes with {deployments[0].gpus_per_node} GPUs each"
                 reason = f"sbatch refuses a job of {what}: {said}"
@@ -241,11 +257,12 @@ class _Sender:
             self.write_files(deployment)
         folder = write_job(self.slurm, task, _points(task, self.wishes), self.store)
         script = (folder / names(task.number)[0]).read_text(encoding="utf-8")
-        job = sbatch.submitted(folder / "jobs", script, self.after)
+        needed = self.slurm.needs.job(task.groups)
+        job = sbatch.submitted(folder / "jobs", script, self.after, needed)
         if self.chained:
             self.after = job
         own = folder.relative_to(self.store.root) if len(deployments) > 1 else None
-        return Sent(job, None if own is None else str(own))
+        return Sent(job, None if own is None else str(own), needed)
 
 
 def _points(task: Task, wishes: Wishes) -> Sequence[Point]:
@@ -279,57 +296,6 @@ def _is_free(store: Store, group: Group) -> bool:
 def write_job(system: Slurm, task: Task, points: Sequence[Point], store: Store) -> Path:
     """The folder of a job, with its files. Raises StoreError."""
     return store.write_job(_deployments(task), system.files(task, points, store))
-
-
-def write_scripts(plan: Plan, store: Store, system: Slurm) -> None:
-    """Writes the scripts of jobs as they would be submitted, and tells where."""
-    new = [point for point in plan.points if point.status != "done"] or list(plan.points)
-    groups = grouped(plan, new)
-    system.warn(groups)
-    for task in (task for chain in system.tasks(groups) for task in chain):
-        script = names(task.number)[0]
-        if job := next((found for group in task.groups if (found := _job(store, group))), None):
-            print(f"servix: job {job} is at it, its {script} stays as it is", file=sys.stderr)
-            continue
-        points = [point for group in task.groups for point in group.points]
-        try:
-            folder = write_job(system, task, plan.points if is_searched(points) else points, store)
-        except StoreError as problem:
-            print(f"warning: {problem}", file=sys.stderr)
-            return
-        print(f"servix: written: {folder / script}", file=sys.stderr)
-
-
-def _job(store: Store, group: Group) -> str | None:
-    """The job that is at a deployment."""
-    holder = store.holder(group.deployment)
-    return str(holder["job"]) if holder is not None and "job" in holder else None
-
-
-def _missing() -> list[Problem]:
-    import shutil
-
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if not missing:
-        return []
-    reason = f"not installed: {', '.join(missing)}"
-    return [
-        error(
-            "slurm",
-            "system.kind",
-            "slurm",
-            reason,
-            "run servix where jobs are submitted, or use system=local",
-        )
-    ]
-
-
-def _place(folder: Path) -> Place:
-    return Place(str(folder.resolve()), str(SERVIX_DIR), sys.executable, str(Path.cwd()))
-
-
-def _cancel(jobs: Sequence[str]) -> None:
-    asked(["scancel", *jobs])
 
 
 def _tell_left(left: int) -> None:

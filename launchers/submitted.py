@@ -24,9 +24,13 @@ from compiler.plan import Plan
 from compiler.plan_json import from_json
 from launchers.atomic import as_json, write_atomically
 from launchers.queue import Ended, InQueue, Queue, Silent, ended, reason
+from launchers.results.tail import tail
 
 NAME = "submitted.json"
 SCHEMA = "servix.submitted/1"
+LINES = 50
+ERROR = "error: "
+"""How a line of a log starts that says why a job of ours has failed."""
 _QUEUE = Queue()
 
 
@@ -52,6 +56,8 @@ class Submitted:
     """The job's own, below `output_dir`; null: that of the deployment."""
     then: tuple[Share, ...] = ()
     """Jobs that wait for it, in their order."""
+    needs: str | None = None
+    """The job that downloads for it; null: nothing had to be downloaded."""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -69,8 +75,8 @@ def read(folder: Path) -> Submitted | None:
     try:
         data = json.loads((folder / NAME).read_bytes())
         first, *then = [_share(entry) for entry in (data, *data.get("then", ()))]
-        home = data.get("folder")
-        return Submitted(first.job, float(data["since"]), first.points, home and str(home), tuple(then))
+        home, needs = (value and str(value) for value in (data.get("folder"), data.get("needs")))
+        return Submitted(first.job, float(data["since"]), first.points, home, tuple(then), needs)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -90,13 +96,25 @@ def remove(folder: Path) -> None:
         (folder / NAME).unlink()
 
 
-def work(folder: Path, name: str = WORK) -> tuple[Plan, list[str]]:
-    """What a job is to do, and words for every srun. Raises OSError, ValueError for a file of another form."""
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What a job is to do."""
+
+    plan: Plan
+    srun_args: tuple[str, ...]
+    """Words for every srun."""
+    images: Mapping[str, str]
+    """Image -> the squash file that it was imported into."""
+
+
+def work(folder: Path, name: str = WORK) -> Todo:
+    """Reads it. Raises OSError, ValueError for a file of another form."""
     path = folder / name
     data = json.loads(path.read_bytes())
     if not isinstance(data, dict) or data.get("schema") != WORK_SCHEMA:
         raise ValueError(f"{path} is not of the form {WORK_SCHEMA}")
-    return from_json(data["plan"]), [str(word) for word in data["srun_args"]]
+    images = {str(image): str(file) for image, file in data.get("images", {}).items()}
+    return Todo(from_json(data["plan"]), tuple(str(word) for word in data["srun_args"]), images)
 
 
 def look(submitted: Submitted) -> tuple[str, InQueue] | None:
@@ -123,7 +141,22 @@ def why_over(folder: Path, point: str, since: str | None) -> str | None:
             return None
     except Silent:
         return None
+    if note.needs is not None and _ended(note.needs).is_failure:
+        return not_downloaded(folder.parents[1], note.needs)
     return reason(job, _ended(job))
+
+
+def not_downloaded(root: Path, job: str) -> str:
+    """Why a job that was to download for others has not, in its own words where it had any."""
+    folder = home_of_download(root, job)
+    lines = tail(folder / "jobs" / f"{job}.log", LINES).splitlines() if folder is not None else []
+    told = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return f"not downloaded: {f'{told[-1]} (job {job})' if told else reason(job, _ended(job))}"
+
+
+def home_of_download(root: Path, job: str) -> Path | None:
+    """The folder of a job that downloads, below `output_dir`."""
+    return next((path.parents[1] for path in root.glob(f"prefetch/*/jobs/{job}.log")), None)
 
 
 @cache

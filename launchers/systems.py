@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.compose import Composer
@@ -50,9 +51,11 @@ def _local() -> System:
 def slurm_of(plan: Plan, composer: Composer) -> Slurm:
     """The launcher of jobs, with the settings of the command."""
     from launchers.slurm import Slurm
+    from launchers.store import Store
 
     first = plan.points[0]
-    return Slurm(composer.launcher(first.overrides), first.config["launch"])
+    store = Store(Path(str(first.config["output_dir"])))
+    return Slurm(composer.launcher(first.overrides), first.config, store)
 
 
 def _kubernetes(plan: Plan) -> System:

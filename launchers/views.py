@@ -60,9 +60,9 @@ def _show_plan(composer: Composer, plan: Plan, asked: Asked) -> int:
         tell_all(plan, sys.stdout, word)
     runnable = without_skipped(plan, asked)[0]
     if code == OK and kind_of(runnable) == "slurm":
-        from launchers import slurm
+        from launchers import scripts
 
-        slurm.write_scripts(runnable, Store(asked.output_dir), slurm_of(runnable, composer))
+        scripts.write_scripts(runnable, Store(asked.output_dir), slurm_of(runnable, composer))
     if code == OK and kind_of(runnable) == "kubernetes":
         from launchers import manifests
 

@@ -121,8 +121,9 @@ def test_named_nodes_are_asked_for() -> None:
 def test_a_job_reads_what_was_written(tmp_path: Path) -> None:
     made, deployment = compiled("aiperf.concurrency=2,4")
     (tmp_path / WORK).write_text(batch([deployment], made.points, allocation(FULL), PLACE, SIZE)[WORK])
-    read, words = work(tmp_path)
-    assert words == ["--mem=0"]
+    todo = work(tmp_path)
+    read = todo.plan
+    assert todo.srun_args == ("--mem=0",)
     assert plan_json.to_json(read)["deployments"] == plan_json.to_json(made)["deployments"]
     assert [point.digest for point in read.points] == [point.digest for point in made.points]
     (tmp_path / WORK).write_text(json.dumps({"schema": "servix.job/99"}))
@@ -150,6 +151,19 @@ WRONG = [
 def test_settings_that_contradict_the_plan(settings: dict[str, Any], words: str) -> None:
     (told,) = problems(allocation(settings))
     assert words in format_problem(told)
+
+
+def test_a_job_runs_its_steps_in_what_was_imported(tmp_path: Path) -> None:
+    made, deployment = compiled("topology=aggregated", "system.image=a/b:1")
+    files = batch([deployment], made.points, Allocation(), PLACE, SIZE, {"a/b:1": "/images/b.sqsh"})
+    (tmp_path / WORK).write_text(files[WORK])
+    assert work(tmp_path).images == {"a/b:1": "/images/b.sqsh"}
+    known = {"file": "/images/b.sqsh", "reference": "a/b:1", "digest": None}
+    assert Allocated(("n0",), job="7", nodes=("n0",), imported=known).ran == {
+        "hosts": ["n0"],
+        "slurm_job": "7",
+        "image": known,
+    }
 
 
 def test_settings_that_do_not() -> None:

@@ -29,6 +29,7 @@ DATA = {
         "served",
         "settings",
         "secret",
+        "prefetch",
     ),
 }
 """Modules of compiler/ that hold data or say one pure thing about it; any pass may import them."""

@@ -33,6 +33,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "launch.detach": [((), ("launch.detach=true",))],
     "launch.parallel": [((), ("launch.parallel=2",))],
     "launch.single_allocation": [(("system=mini",), ("launch.single_allocation=true",))],
+    "launch.prefetch": [(("system=mini",), ("launch.prefetch=job",))],
     "hydra": [((), ("hydra.job.name=other",))],
     "on_invalid": [((), ("on_invalid=skip",))],
     "zip": [((), ("zip={aiperf.concurrency: [1]}", "aiperf.concurrency=1"))],
@@ -80,6 +81,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
         )
     ],
     "system.gpu_log": [((), ("system.gpu_log=[x]",)), (REAL, ("system.gpu_log=null",))],
+    "system.image_dir": [((), ("system.image_dir=/images",)), (REAL, ("system.image_dir=/images",))],
     "system.hf_home": [((), ("system.hf_home=/cache",)), (REAL, ("system.hf_home=/cache",))],
     **{
         f"system.{key}": [(CLUSTER, tuple(f"system.{key}{change}" for change in changes))]

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from commanding import FAKE, Command
-from slurm_cluster import NEEDED, SLOW, slurm
+import pytest
+from commanding import FAKE, ROOT, Command
+from slurm_cluster import NEEDED, SLOW, slurm, wait_until
 
 pytestmark = NEEDED
-CLUSTER = {"ACCT": "none"}
+CLUSTER = {"CONF": "AccountingStorageEnforce=limits"}
+DOWNLOADED = ("model.id=acme/tiny", "model.path=null", "system=mini", "topology=aggregated")
+"""A model of the hub, which the engine itself may not ask (HF_HUB_OFFLINE)."""
 TOGETHER = ("system=mini", "launch.single_allocation=true")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A hub that nodes reach, too, and that asks for a token; gives the file it writes requests to."""
+    shutil.copytree(ROOT / "config" / "model" / "files" / "tiny", tmp_path / "hub" / "acme" / "tiny")
+    log, config = tmp_path / "requests.txt", Path(os.environ["SLURM_CONF"]).read_text()
+    words = [sys.executable, "-m", "tests.fakes.hub", str(tmp_path / "hub"), "hf_sesame"]
+    with log.open("w") as out, subprocess.Popen(words, stdout=out, cwd=ROOT) as server:
+        try:
+            wait_until(log.read_text)
+            port = log.read_text().split()[0]
+            (address,) = re.findall(r"SlurmctldHost=\S+\((.*)\)", config)
+            monkeypatch.setenv("HF_ENDPOINT", f"http://{address}:{port}")
+            monkeypatch.setenv("HF_TOKEN", "hf_sesame")
+            yield log
+        finally:
+            server.terminate()
 
 
 def jobs_of(command: Command) -> set[str]:
@@ -63,6 +88,8 @@ def test_an_allocation_is_left_found_again_and_requeued(start: Callable[..., Com
     assert [(point["status"], point["running"]["job"]) for point in points] == [("running", job)] * 2
     gone = start(*sweep)
     gone.wait_for(lambda event: event["event"] == "measurement")
+    assert gone.process.stderr is not None
+    assert any("attached to job" in line for line in gone.process.stderr)
     gone.process.send_signal(signal.SIGINT)
     code, _, err = gone.ended()
     assert code == 130
@@ -130,3 +157,79 @@ def test_detached_points_that_take_longer_than_a_job_may_are_jobs_in_a_row(
     assert jobs_of(back) == {first, second}
     assert [result["attempt"] for result in back.results()] == [1, 1, 1]
     assert {result["ran"]["slurm_job"] for result in back.results()} == {first, second}
+
+
+def test_jobs_beyond_what_the_queue_takes_wait_their_turn(start: Callable[..., Command]) -> None:
+    slurm("sacctmgr", "--immediate", "modify", "user", "root", "set", "MaxSubmitJobs=1")
+    try:
+        command = start(*FAKE, "system=mini", "topology=separate,aggregated", "aiperf.concurrency=2")
+        code, _, err = command.ended()
+    finally:
+        slurm("sacctmgr", "--immediate", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
+    assert code == 0, err
+    assert "Slurm takes no more jobs for now" in err
+    assert len(jobs_of(command)) == 2
+    assert [result["verdict"]["status"] for result in command.results()] == ["valid"] * 2
+
+
+def test_no_job_is_longer_than_its_partition_allows(start: Callable[..., Command]) -> None:
+    slurm("scontrol", "update", "PartitionName=low", "MaxTime=12")
+    command = start(
+        *FAKE, *TOGETHER, "topology=separate,aggregated", "hydra.launcher.partition=low", "action=plan"
+    )
+    code, _, err = command.ended()
+    (script,) = command.output_dir.glob("allocations/*/job.sbatch")
+    assert (code, "#SBATCH --time=12\n" in script.read_text()) == (0, True), err
+    assert subprocess.run(["sbatch", "--test-only", script], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("how", ["login", "job"])
+def test_models_are_downloaded_before_nodes_with_gpus_are_asked_for(
+    start: Callable[..., Command], tmp_path: Path, hub: Path, how: str
+) -> None:
+    home = f"system.hf_home={tmp_path}/hf home"
+    asked = (*FAKE, *DOWNLOADED, home, "aiperf.concurrency=2")
+    code, _, err = start(*asked).ended()
+    assert (code, "HF_HUB_OFFLINE is set" in err) == (2, True), err
+    asked = (*asked, f"launch.prefetch={how}")
+    command = start(*asked)
+    code, _, err = command.ended()
+    assert code == 0, err
+    said = hub.read_text()
+    assert "/api/models/acme/tiny/revision/main" in said
+    before = "job [0-9]+ downloads first: acme/tiny" if how == "job" else "model acme/tiny is downloaded into"
+    assert re.search(f"(?s){before}.*is submitted", err), err
+    assert len(jobs_of(command)) == (2 if how == "job" else 1)
+    (result,) = command.results()
+    assert result["ran"]["model"]["revision"] == "0123456789abcdef0123456789abcdef01234567"
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and b"hf_sesame" in path.read_bytes()]
+    assert left == []
+    # What is there is told, and nobody is asked again.
+    code, _, err = start(*asked, "trial=2", "action=plan").ended()
+    assert code == 0, err
+    assert "model acme/tiny is in " in err
+    assert hub.read_text() == said
+
+
+def test_no_job_with_gpus_starts_when_a_download_fails(
+    start: Callable[..., Command], tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    asked = (*FAKE, *DOWNLOADED, f"system.hf_home={tmp_path}/hf", "aiperf.concurrency=2")
+    code, _, err = start(*asked, "launch.prefetch=login").ended()
+    assert code == 2, err
+    told = "'hf download acme/tiny' failed with exit code 1: Error: Access denied"
+    assert all(word in err for word in ("model.id = 'acme/tiny'", told, "nothing was started")), err
+    command = start(*asked, "launch.prefetch=job")
+    command.ended()
+    (result,) = command.results()
+    first, *rest = result["verdict"]["reasons"]
+    assert first.startswith(f"not downloaded: {told}"), first
+    assert "end of" in rest[0]
+    assert not command.events("deployment_start")
+    assert not list(command.output_dir.glob("store/*/jobs/*.log"))
+    # Nobody watched this one.
+    assert start(*asked, "launch.prefetch=job", "launch.detach=true").ended()[0] == 0
+    wait_until(lambda: not slurm("squeue", "--noheader"))
+    (point,) = json.loads(start(*asked, "action=status", "format=json").ended()[1])["points"]
+    assert point["reasons"][0].startswith("not downloaded: "), point

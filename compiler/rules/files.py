@@ -60,7 +60,7 @@ def paths(config: Config, placement: Placement) -> Iterable[Problem]:
     """Paths are read on other machines and in containers, where a relative one means something else."""
     model, system = config.model, config.system
     places = [("model.path", model.path), ("system.hf_home", system.hf_home)]
-    places.append(("system.storage_cache_dir", system.storage_cache_dir))
+    places += [("system.storage_cache_dir", system.storage_cache_dir), ("system.image_dir", system.image_dir)]
     for key, value in places:
         if value is not None and not value.startswith(("/", "{")):
             yield error("path", key, value, "is not absolute", "start it with /")

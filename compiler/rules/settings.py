@@ -64,6 +64,12 @@ def jobs(config: Config, placement: Placement) -> Iterable[Problem]:
             f"system '{config.system.name}' has no allocations, deployments run one after the other anyway"
         )
         yield error("jobs", "launch.single_allocation", True, reason, "leave it out, or use system=slurm")
+    if config.launch.prefetch != "none" and config.system.kind != "slurm":
+        reason = (
+            f"system '{config.system.name}' is of kind {config.system.kind}, and no job of Slurm waits there"
+        )
+        hint = "leave it out: what is missing is downloaded when it is needed; or use system=slurm"
+        yield error("jobs", "launch.prefetch", config.launch.prefetch, reason, hint)
 
 
 def environment(config: Config, placement: Placement) -> Iterable[Problem]:

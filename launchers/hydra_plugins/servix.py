@@ -95,6 +95,8 @@ class SlurmConf:
     cpus_per_task: int | None = None
     array_parallelism: int = 256
     silence_min: float = 60
+    prefetch_timeout_min: int = 240
+    prefetch_parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
