@@ -57,8 +57,8 @@ class Slurm:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
-        found = [*wrong(self.asked), *_missing()] or [*self._not_there(groups), *self._on_one_machine(groups)]
-        if found := found or self._refused(groups):
+        found = [*wrong(self.asked), *_missing()] or self._not_there(groups)
+        if found := found or self._refused(groups) or self._on_one_machine(groups):
             raise Unfit(list(dict.fromkeys(found)))
 
     def files(self, task: Task, points: Sequence[Point], store: Store) -> dict[str, str]:
