@@ -168,6 +168,12 @@ def test_a_job_that_waits_says_why(start: Start) -> None:
     assert f"job {job} is pending (JobHeldUser" in told(command)
 
 
+def test_a_job_that_is_larger_than_the_cluster_is_refused(start: Start) -> None:
+    code, _, err = start(*FAKE, *SHAPE, "system.max_nodes=9", "num_nodes=5").ended()
+    assert code == 2, err
+    assert "sbatch refuses a job of 5 nodes with 8 GPUs each" in err
+
+
 def test_a_queue_that_is_full_is_waited_for(start: Start) -> None:
     slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=1")
     try:
@@ -216,6 +222,12 @@ def test_nothing_runs_on_a_node_that_is_not_in_the_plan(cluster: Cluster, sweep:
     own = {"step daemon", "session", "guardian", "srun"}
     assert first == own | {"task decode-0", "task frontend", "task aiperf-main"}
     assert second == {"step daemon", "task prefill-0"}
+    tasks = [environment(pid) for pids in cluster.processes().values() for pid in pids]
+    (folder,) = {
+        env["TMPDIR"] for env in tasks if env.get("SLURM_JOB_NAME") == "aiperf-main" and "HOLD" in env
+    }
+    assert Path(folder).is_dir()
     sweep.release()
     told(command)
+    assert not Path(folder).exists()
     wait_until(lambda: not any(cluster.processes().values()), 3)
