@@ -77,6 +77,10 @@ class Allocated(Host):
             ran["image"] = dict(self.imported)
         return ran
 
+    def node_name(self, node: int) -> str:
+        """Its name in Slurm."""
+        return self.nodes[node]
+
     def supervisor(self, tell: Tell) -> Supervisor:
         """What starts and ends steps."""
         return StepSupervisor(tell, self.job, self.tmp_dir)

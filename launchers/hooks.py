@@ -57,7 +57,7 @@ async def _run(job: Job, stack: Stack, supervisor: Supervisor, hook: Hook) -> tu
         return problem.reasons
     if exit_.code == 0:
         return ()
-    where = f"{hook.name} on node {hook.node}, {stack.host.addresses[hook.node]},"
+    where = f"{hook.name} on node {hook.node}, {stack.host.node_name(hook.node)},"
     late = f"{where} took longer than {hook.timeout_s:g} s (launch.hook_timeout_s) and was killed"
     how = late if exit_.code is None else ended(where, exit_.code)
     reasons = Died(hook.name, exit_.code, command.log, how).reasons

@@ -56,6 +56,10 @@ class Host:
         """What a result says of the machine."""
         return {"hosts": [socket.gethostname()]}
 
+    def node_name(self, node: int) -> str:
+        """What a person calls a node of the plan."""
+        return self.addresses[node]
+
     def supervisor(self, tell: Tell) -> Supervisor:
         """What starts and ends processes here."""
         return Supervisor(tell, self.tmp_dir)
@@ -131,7 +135,7 @@ class Host:
         """What a verdict calls a part of a worker over several nodes: who reads it looks for the node."""
         if process.rank is None:
             return ""
-        where = f"rank {process.rank} on node {process.node}, {self.addresses[process.node]}"
+        where = f"rank {process.rank} on node {process.node}, {self.node_name(process.node)}"
         return f"{process.name} ({where})"
 
     def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:

@@ -93,10 +93,22 @@ def _deployment(deployment: Deployment, cost: Cost | None) -> Iterator[str]:
     yield from _ports(deployment)
     yield ""
     yield f"  start order  {' -> '.join(_start_order(deployment))}"
+    if around := _around(deployment):
+        yield f"  hooks        {', '.join(around)}"
+    if deployment.container is not None:
+        yield f"  container    {deployment.container.name}"
     idle = sum(len(entry.gpus) for entry in deployment.idle_gpus)
     yield f"  idle GPUs    {idle} of {nodes * gpus}"
     if cost is not None:
         yield f"  estimate     {words(cost)}"
+
+
+def _around(deployment: Deployment) -> list[str]:
+    """What is run around the processes, by the keys that say it."""
+    found = list(dict.fromkeys(hook.when for hook in deployment.hooks))
+    keys = ["node_setup_command" if when == "node_setup" else str(when) for when in found]
+    starts = any(process.startup is not None for process in deployment.processes)
+    return [*keys, *(["startup_command"] if starts else [])]
 
 
 def _map(deployment: Deployment) -> Iterator[str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from compiler.plan import Deployment, Point, Workload
@@ -19,6 +20,7 @@ from launchers import attempt as attempts
 from launchers.attempt import Measured
 from launchers.caches import Caches
 from launchers.host import resolved_revision, versions
+from launchers.results.aiperf import unscraped
 from launchers.results.result import VALID, Result, last_metrics, overall
 from launchers.stack import Job, Stack, rounded
 
@@ -46,7 +48,7 @@ async def measured(
     )
     result = replace(
         result,
-        notes=(*hits, *caches.notes),
+        notes=(*hits, *caches.notes, *_telemetry(point, done, attempt.folder)),
         ran={**result.ran, **stack.host.ran, "caches": caches.state},
     )
     result = with_costs(job, result, 0.0, sharing)
@@ -59,6 +61,14 @@ async def measured(
         duration_s=round(time.monotonic() - begun, 3),
     )
     return result, done.lost
+
+
+def _telemetry(point: Point, done: Measured, folder: Path) -> tuple[str, ...]:
+    """What is missing beside the numbers; none of that makes them wrong."""
+    if workload_of(point).tool != "aiperf":
+        return ()
+    found = [url for phase in done.phases for url in unscraped(folder / phase.artifact_dir)]
+    return (f"AIPerf could not scrape {', '.join(dict.fromkeys(found))}",) if found else ()
 
 
 def unmeasured(

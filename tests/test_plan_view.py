@@ -18,6 +18,11 @@ VIEWS = {
     "default": (),
     "shared-slurm": SLURM,
     "sweep-with-a-problem": ("nodes='n[1-3]'", "decode.tensor_parallel_size=2,16", "aiperf.concurrency=2,4"),
+    "hooks": (
+        *("system=slurm", "topology=aggregated", "system.image=/images/x.sqsh", "system.container=enroot"),
+        *("node_setup_command=[true_]", "startup_command=[true_]", "pre_test=[true_]", "post_test=[true_]"),
+        *("system.dcgm.command=[dcgm-exporter,--address,'{host}:{port}']", "aiperf.gpu_telemetry=auto"),
+    ),
     "tp16": (
         *(
             "system=slurm",

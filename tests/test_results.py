@@ -72,6 +72,18 @@ def test_a_healthy_run_is_valid_with_exact_numbers() -> None:
     assert {name: found.metrics[name] for name in expected} == expected
 
 
+def test_addresses_that_were_not_scraped_are_told(copy: Path) -> None:
+    assert aiperf.unscraped(copy) == ()
+    told = {"endpoints_configured": ["http://a:1/metrics", "http://b:1/metrics"], "endpoints_successful": []}
+    edit(copy, telemetry_data={"summary": {**told, "endpoints_successful": ["http://b:1/metrics"]}})
+    assert aiperf.unscraped(copy) == ("http://a:1/metrics",)
+    (copy / aiperf.SERVER_METRICS).write_text(json.dumps({"summary": told}))
+    assert aiperf.unscraped(copy) == ("http://a:1/metrics", "http://b:1/metrics", "http://a:1/metrics")
+    (copy / aiperf.SERVER_METRICS).write_text("[1")
+    edit(copy, telemetry_data=[3])
+    assert aiperf.unscraped(copy) == ()
+
+
 def test_a_killed_decode_worker_is_invalid_although_the_exit_code_is_0() -> None:
     found = measure("aiperf_killed", requests=60)
     assert found.counts == Counts(sent=60, completed=20, failed=38, truncated=2)

@@ -21,6 +21,7 @@ from launchers.results.reading import ReadError, Reading, read_table, reason
 SUMMARY = "profile_export_aiperf.json"
 TABLE = "profile_export_aiperf.csv"
 RECORDS = "profile_export.jsonl"
+SERVER_METRICS = "server_metrics_export.json"
 LOG = "logs/aiperf.log"
 SCHEMA_MAJOR = "1"
 """AIPerf 0.13.0 writes schema version 1.4."""
@@ -55,6 +56,26 @@ def read(folder: Path) -> Reading:
         truncated=truncated,
         error_messages=records.error_messages if records else (),
     )
+
+
+def unscraped(folder: Path) -> tuple[str, ...]:
+    """Addresses that AIPerf was to scrape and did not reach; empty where it was to scrape none, or left no word."""
+    metrics, summary = _json(folder / SERVER_METRICS), _json(folder / SUMMARY)
+    found: list[str] = []
+    gpus = summary.get("telemetry_data")
+    for told in (metrics.get("summary"), gpus.get("summary") if isinstance(gpus, dict) else None):
+        if isinstance(told, dict):
+            reached = told.get("endpoints_successful") or []
+            found += [url for url in told.get("endpoints_configured") or [] if url not in reached]
+    return tuple(found)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What is in a file; empty where that is no JSON object."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        data = json.loads(path.read_bytes())
+        return data if isinstance(data, dict) else {}
+    return {}
 
 
 def read_csv(folder: Path) -> dict[str, float]:
