@@ -259,9 +259,9 @@ def read(config_map: dict[str, Any]) -> dict[str, bytes]:
     return {**{name: text.encode() for name, text in config_map.get("data", {}).items()}, **packed}
 
 
-@pytest.mark.parametrize(("loads", "file"), [("2,4", PLAIN), (",".join(map(str, range(1, 51))), PACKED)])
+@pytest.mark.parametrize(("loads", "file"), [("2,4", PLAIN), (",".join(map(str, range(1, 151))), PACKED)])
 def test_the_work_comes_back_in_the_pod(loads: str, file: str) -> None:
-    made = clusters.planned(f"aiperf.concurrency={loads}")
+    made = clusters.planned(f"aiperf.concurrency={loads}", "aiperf.request_count=200")
     config_map, job = benchmark(made.deployments[0], made.points, clusters.deployment()[1], 3)
     found = read(config_map)
     assert list(found) == [file]

@@ -9,7 +9,7 @@ from typing import Any
 from compiler import late
 from compiler.errors import NOTHING, Problem, error, warning
 from compiler.image import REFERENCE
-from compiler.model import AUTO, HOOKS, Config, Kubernetes
+from compiler.model import AUTO, Config, Kubernetes
 from compiler.placement import Placement
 from compiler.rules import placeholders
 
@@ -57,22 +57,11 @@ def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
         return
     yield from _images(config, own)
     yield from _volumes(config, own)
-    yield from _around(config)
     yield from _addresses(config)
     yield from _hosts(config, own, placement)
     yield from _mode(config, own, placement)
     yield from _names(config, own, placement)
     yield from _site(own)
-
-
-def _around(config: Config) -> Iterator[Problem]:
-    """What other systems do around the processes of a deployment, and the operator does not."""
-    given = {key: getattr(config, key) for key in HOOKS}
-    given["system.dcgm.command"] = config.system.dcgm.command
-    for key, value in given.items():
-        if value is not None:
-            hint = "set null, and put it into the image or the cluster"
-            yield error(CODE, key, value, "is not run on Kubernetes", hint)
 
 
 def _images(config: Config, own: Kubernetes) -> Iterator[Problem]:
