@@ -203,6 +203,22 @@ def test_variables_refer_to_earlier_ones_only(name: str) -> None:
                 assert all(other in names and other < one for one, other in used)
 
 
+@pytest.mark.parametrize(
+    ("more", "namespace"), [((), None), (("+dynamo.env.DYN_NAMESPACE=mine",), "mine")], ids=["own", "given"]
+)
+def test_deployments_without_the_operator_do_not_see_each_others_workers(
+    more: tuple[str, ...], namespace: str | None
+) -> None:
+    made = clusters.objects(*clusters.CASES["plain-discovery"], *more)
+    found = [
+        [entry["value"] for entry in container["env"] if entry["name"] == "DYN_NAMESPACE"]
+        for each in made.stack
+        if each["kind"] == "Deployment"
+        for container in each["spec"]["template"]["spec"]["containers"]
+    ]
+    assert found == [[namespace or made.name]] * 3
+
+
 def test_no_value_of_a_secret_is_written() -> None:
     text = yaml_text(everything("site"))
     (entry,) = set(re.findall(r'name: "HF_TOKEN"\n\s+(\w+):', text))
