@@ -13,10 +13,10 @@ from launchers.store import Store, StoreError
 def write(plan: Plan, store: Store) -> None:
     """The text of what would be applied, in the deployments' folders of the store."""
     for each in group(plan, plan.points):
-        texts = files(each.deployment, each.points, settings_of(each.points[0].config))
         try:
+            texts = files(each.deployment, each.points, settings_of(each.points[0].config))
             folder = store.write_deployment(each.deployment, texts)
-        except StoreError as problem:
+        except (StoreError, ValueError) as problem:
             print(f"warning: {problem}", file=sys.stderr)
             return
         print(f"servix: written: {folder / STACK}, {folder / BENCHMARK}", file=sys.stderr)

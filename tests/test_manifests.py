@@ -203,6 +203,22 @@ def test_variables_refer_to_earlier_ones_only(name: str) -> None:
                 assert all(other in names and other < one for one, other in used)
 
 
+@pytest.mark.parametrize(
+    ("more", "namespace"), [((), None), (("+dynamo.env.DYN_NAMESPACE=mine",), "mine")], ids=["own", "given"]
+)
+def test_deployments_without_the_operator_do_not_see_each_others_workers(
+    more: tuple[str, ...], namespace: str | None
+) -> None:
+    made = clusters.objects(*clusters.CASES["plain-discovery"], *more)
+    found = [
+        [entry["value"] for entry in container["env"] if entry["name"] == "DYN_NAMESPACE"]
+        for each in made.stack
+        if each["kind"] == "Deployment"
+        for container in each["spec"]["template"]["spec"]["containers"]
+    ]
+    assert found == [[namespace or made.name]] * 3
+
+
 def test_no_value_of_a_secret_is_written() -> None:
     text = yaml_text(everything("site"))
     (entry,) = set(re.findall(r'name: "HF_TOKEN"\n\s+(\w+):', text))
@@ -259,9 +275,9 @@ def read(config_map: dict[str, Any]) -> dict[str, bytes]:
     return {**{name: text.encode() for name, text in config_map.get("data", {}).items()}, **packed}
 
 
-@pytest.mark.parametrize(("loads", "file"), [("2,4", PLAIN), (",".join(map(str, range(1, 51))), PACKED)])
+@pytest.mark.parametrize(("loads", "file"), [("2,4", PLAIN), (",".join(map(str, range(1, 151))), PACKED)])
 def test_the_work_comes_back_in_the_pod(loads: str, file: str) -> None:
-    made = clusters.planned(f"aiperf.concurrency={loads}")
+    made = clusters.planned(f"aiperf.concurrency={loads}", "aiperf.request_count=200")
     config_map, job = benchmark(made.deployments[0], made.points, clusters.deployment()[1], 3)
     found = read(config_map)
     assert list(found) == [file]

@@ -6,7 +6,8 @@ Takes components whose workers fit one pod (`rules.kubernetes` refuses others). 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from compiler.manifests.bound import Names
@@ -19,6 +20,7 @@ from compiler.manifests.settings import Settings
 from compiler.plan import Deployment
 
 ENABLED = "nvidia.com/dynamo-discovery-enabled"
+NAMESPACE = "DYN_NAMESPACE"
 OF_THE_POD = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
 """What Dynamo's discovery by Kubernetes asks of a pod's environment."""
 
@@ -59,11 +61,8 @@ def _deployment(
     if settings.own.shared_memory_gb is not None and component.role != "frontend":
         template["spec"] = merged(template["spec"], _shared_memory(settings.own.shared_memory_gb))
     if discovered:
-        env = [
-            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-            for name, path in OF_THE_POD.items()
-        ]
-        template["spec"]["containers"][0]["env"] += env
+        main = template["spec"]["containers"][0]
+        main["env"] = sorted([*main["env"], *_discovery(deployment, main["env"])], key=itemgetter("name"))
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -79,6 +78,15 @@ def _deployment(
             "template": template,
         },
     }
+
+
+def _discovery(deployment: Deployment, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a process says of itself. Deployments in one namespace of the cluster have each one of Dynamo's."""
+    found: list[dict[str, Any]] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in OF_THE_POD.items()
+    ]
+    own = {"name": NAMESPACE, "value": name_of(deployment)}
+    return found if any(entry["name"] == NAMESPACE for entry in given) else [own, *found]
 
 
 def _selector(deployment: Deployment, component: Component) -> dict[str, str]:

@@ -10,10 +10,11 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler import plan_json
+from compiler.errors import json_value
 from compiler.plan import Deployment, Plan, Point
 
 SCHEMA = "servix.kubernetes-job/1"
@@ -40,12 +41,15 @@ class Work:
 
 def files_of(work: Work) -> dict[str, dict[str, str]]:
     """`data` or `binaryData` of the ConfigMap. Raises ValueError for more than it holds."""
+    common = work.points[0].config if work.points else {}
+    points = tuple(replace(point, config=_difference(common, point.config)) for point in work.points)
     content = {
         "schema": SCHEMA,
         "attempt": work.attempt,
         "names": dict(work.names),
         "results": work.results,
-        "plan": plan_json.to_json(Plan(work.points, (work.deployment,))),
+        "config": json_value(common),
+        "plan": plan_json.to_json(Plan(points, (work.deployment,))),
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     if len(text) <= LONGEST_PLAIN:
@@ -69,7 +73,21 @@ def work_of(files: Mapping[str, bytes]) -> Work:
         raise ValueError(f"the work is not of the form {SCHEMA}")
     plan = plan_json.from_json(data["plan"])
     names = {str(word): str(value) for word, value in data["names"].items()}
-    return Work(plan.deployments[0], plan.points, int(data["attempt"]), names, str(data["results"]))
+    common = data["config"]
+    points = tuple(replace(point, config=_together(common, point.config)) for point in plan.points)
+    return Work(plan.deployments[0], points, int(data["attempt"]), names, str(data["results"]))
+
+
+def _difference(common: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration has that the first does not: points on one deployment have most in common."""
+    lacks = [name for name in common if name not in config]
+    has = {name: value for name, value in config.items() if name not in common or common[name] != value}
+    return {"has": has, "lacks": lacks}
+
+
+def _together(common: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    lacks = set(difference["lacks"])
+    return {**{name: value for name, value in common.items() if name not in lacks}, **difference["has"]}
 
 
 def of_deployment(deployment: Deployment, points: Sequence[Point]) -> tuple[Point, ...]:

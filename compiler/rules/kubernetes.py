@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compiler import late
-from compiler.errors import NOTHING, Problem, error, warning
+from compiler.errors import Problem, error, warning
 from compiler.image import REFERENCE
 from compiler.model import AUTO, Config, Kubernetes
 from compiler.placement import Placement
-from compiler.rules import placeholders
+from compiler.rules import placeholders, pods
 
 CODE, OWN = "kubernetes", "system.kubernetes"
 OPERATOR_PORT = 8000
@@ -24,26 +24,6 @@ _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _LABEL_KEY = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 )
-_OF_A_POD: Mapping[str, str] = {
-    "hostNetwork": f"use {OWN}.host_network",
-    "serviceAccountName": f"use {OWN}.service_account",
-    "priorityClassName": f"use {OWN}.priority_class",
-    "nodeSelector": f"use {OWN}.node_selector",
-    "tolerations": f"use {OWN}.tolerations",
-    "imagePullSecrets": f"use {OWN}.image_pull_secrets",
-    "terminationGracePeriodSeconds": "use launch.stop_timeout_s",
-    "restartPolicy": "leave it out",
-}
-"""Fields that are not left to `pod` -> what to do instead."""
-_OF_A_CONTAINER: Mapping[str, str] = {
-    "name": "leave it out: the operator asks for 'main'",
-    "command": "use the role's args or extra_args",
-    "args": "use the role's args or extra_args",
-    "image": "use system.image",
-    "imagePullPolicy": f"use {OWN}.image_pull_policy",
-    "workingDir": "leave it out",
-    "ports": "use backend.ports",
-}
 
 
 def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
@@ -61,7 +41,7 @@ def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
     yield from _hosts(config, own, placement)
     yield from _mode(config, own, placement)
     yield from _names(config, own, placement)
-    yield from _site(own)
+    yield from pods.fields(own)
 
 
 def _images(config: Config, own: Kubernetes) -> Iterator[Problem]:
@@ -195,26 +175,3 @@ def _names(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Pr
         yield error(CODE, f"{OWN}.labels.{key}", own.labels[key], "is a label that servix sets itself")
     for node in [name for name in placement.node_names if name is not None and not _NAME.match(name)]:
         yield error(CODE, "nodes", node, "is no name of a node in a cluster: lower case, digits, - and .")
-
-
-def _site(own: Kubernetes) -> Iterator[Problem]:
-    """Further fields that would contradict the plan."""
-    for place, given, planned in (
-        ("pod", own.pod, _OF_A_POD),
-        ("container", own.container, _OF_A_CONTAINER),
-    ):
-        for name in [name for name in given if name in planned]:
-            reason = "is set by the plan or has a key of its own"
-            yield error(CODE, f"{OWN}.{place}.{name}", given[name], reason, planned[name])
-    for kind in ("limits", "requests"):
-        resources: Any = own.container.get("resources")
-        quantities: Any = resources.get(kind) if isinstance(resources, Mapping) else None
-        if isinstance(quantities, Mapping) and own.gpu_resource in quantities:
-            key = f"{OWN}.container.resources.{kind}"
-            reason = f"{own.gpu_resource} of a pod is what its worker needs"
-            yield error(CODE, key, NOTHING, reason, "leave it out: the sizes of the role say it")
-    containers = own.pod.get("containers")
-    for item in containers if isinstance(containers, list) else []:
-        if isinstance(item, Mapping) and item.get("name") == "main":
-            reason = "'main' is the container of the plan"
-            yield error(CODE, f"{OWN}.pod.containers", NOTHING, reason, f"use {OWN}.container")
