@@ -377,3 +377,52 @@ def test_a_plan_asks_no_cluster_anything(run: Run) -> None:
     code, _, err = run.begin("action=plan").ended()
     assert code == 0, err
     assert run.cluster.asked == []
+
+
+def test_a_search_is_one_job_and_goes_on_from_what_is_known(run: Run) -> None:
+    asked = (
+        "search=bisect",
+        "aiperf.concurrency=1,2,4",
+        "gates=['request_count >= 1']",
+        "objective={metric: request_throughput_per_s, direction: maximize}",
+    )
+    command = run.begin(*asked)
+    code, out, err = command.ended()
+    assert code == 0, err
+    measured = len(command.results())
+    assert 1 <= measured <= 3, out
+    assert err.count("is applied") == 1
+    code, _, err = run.begin(*asked).ended()
+    assert (code, len(command.results()), "is applied" in err) == (0, measured, False), err
+    assert is_clean(run.cluster)
+
+
+def test_a_baseline_of_this_machine_is_not_needed_in_the_cluster(run: Run) -> None:
+    first = run.begin("aiperf.concurrency=1")
+    assert first.ended()[0] == 0
+    (path,) = first.output_dir.glob("store/*/*/result.json")
+    more = (f"baseline={path}", "gates=['request_count >= -50%']")
+    code, _, err = run.begin("aiperf.concurrency=2", *more).ended()
+    assert code == 0, err
+
+
+def test_deployments_run_beside_each_other(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin("aiperf.concurrency=1", "decode.workers_per_node=1,2", "launch.parallel=2")
+    assert run.cluster.wait_until(lambda: len(run.cluster.all(kinds.DGD)) == 2)
+    run.held()
+    run.let_go()
+    code, _, err = command.ended()
+    assert (code, len(command.results())) == (0, 2), err
+    assert is_clean(run.cluster)
+
+
+def test_a_detached_command_collects_and_deletes(run: Run) -> None:
+    command = run.begin("launch.detach=true", "format=json")
+    code, out, err = command.ended()
+    assert (code, json.loads(out)["points"]) == (0, 2), err
+    deadline = time.monotonic() + 60
+    while len(command.results()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert command.attempts() == VALID
+    assert is_clean(run.cluster)

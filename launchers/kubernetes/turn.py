@@ -27,7 +27,7 @@ from launchers.kubernetes.api import Cluster, Denied, Refused, Silent
 from launchers.kubernetes.collect import Collector, Heard, quoted
 from launchers.kubernetes.exit import EVICTED_TOO_OFTEN, FRESH
 from launchers.kubernetes.listen import Listener
-from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by
+from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by, of_search
 from launchers.kubernetes.start import Start
 from launchers.kubernetes.verdict import KILL, JobEnd
 from launchers.refusal import Trouble
@@ -193,8 +193,11 @@ class Turn:
 
     async def _job(self) -> str:
         self._attempt += 1
+        if not self._searched:
+            return await self.served.measure(self._left(), self._attempt)
         known = [r for p in self._searched if (r := self._store.latest(self._deployment, p)) is not None]
-        return await self.served.measure(self._left(), self._attempt, known)
+        more = of_search(known, self._searched[0].config.get("baseline"))
+        return await self.served.measure(self._searched, self._attempt, more)
 
     async def _measured(self, job: str) -> None:
         """Follows Jobs on the stack until nothing is left, it is lost, or the next point wants another."""
