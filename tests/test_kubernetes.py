@@ -1,6 +1,7 @@
 """Commands against a cluster on loopback: what comes home, what is told, and that nothing is left in the cluster."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -426,3 +427,14 @@ def test_a_detached_command_collects_and_deletes(run: Run) -> None:
         time.sleep(0.1)
     assert command.attempts() == VALID
     assert is_clean(run.cluster)
+
+
+def test_what_a_plan_and_a_run_leave_in_the_store_can_be_removed(run: Run) -> None:
+    assert run.begin("action=plan").ended()[0] == 0
+    command = run.begin()
+    assert command.ended()[0] == 0
+    shutil.rmtree(command.output_dir / "sweeps")
+    code, out, err = run.begin("action=gc", "gc.valid=true", "yes=true").ended()
+    assert code == 0, err
+    left = [path for path in command.output_dir.glob("store/*") if path.name != ".locks"]
+    assert left == [], out

@@ -83,6 +83,7 @@ class Turn:
         self._is_over = False
         self._start = self._new_start()
         self._looked: Look | None = None
+        self._shown = False
 
     async def take(self) -> list[Result]:
         """A result for every point. When cancelled, everything is deleted first, unless it stays. Raises StoreError,
@@ -137,7 +138,7 @@ class Turn:
         if not self._left():
             await self._down()
             return
-        self._start = self._new_start()
+        self._start, self._shown = self._new_start(), False
         self._tell("deployment_start", deployment=self._deployment.name, run=self.served.name)
         self._collector.again = self._lost < self._restarts
         try:
@@ -269,6 +270,7 @@ class Turn:
                     start.lost = (await self._why_gone(),)
                 if start.lost:
                     return None
+                self._show_ready()
                 end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
                 if over and not _was_stopped(self._collector.of(job)) and end is None:
                     return JobEnd(True, "")
@@ -298,6 +300,13 @@ class Turn:
         self._told(f"Job {job} has no pod: {why}")
         self._unmade_since = self._unmade_since or time.monotonic()
         return why if time.monotonic() - self._unmade_since > UNMADE_S else ""
+
+    def _show_ready(self) -> None:
+        """What a table of processes shows, once."""
+        if self._start.ready and not self._shown:
+            self._shown = True
+            for process in self._deployment.processes:
+                self._tell("process_ready", process=process.name)
 
     def _listener(self, job: str, wake: asyncio.Event | None = None) -> Listener:
         return Listener(self.served, job, self._collector, wake or asyncio.Event())
