@@ -203,7 +203,7 @@ class Cluster:
             finally:
                 await stream.aclose()  # type: ignore[attr-defined]
 
-    async def log(self, pod: str, container: str | None = None, follow: bool = True) -> AsyncIterator[str]:
+    async def log(self, pod: str, container: str, follow: bool = True) -> AsyncIterator[str]:
         """Lines of a pod's log from its beginning; with `follow`, until its end or a silence.
 
         Raises Refused for a pod that has no log yet, `Silent` when the stream broke: come again.
