@@ -1,15 +1,20 @@
 """Commands against a cluster on loopback: what comes home, what is told, and that nothing is left in the cluster."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commanding import FAKE, FIRST, ROOT, SECOND, VALID, Command, Start
+from commanding import FAKE, FIRST, ROOT, RUN, SECOND, VALID, Command, Start
 from fakes.kubernetes import Cluster, kinds, opened
 from fakes.kubernetes.running import is_possible
 
@@ -438,3 +443,40 @@ def test_what_a_plan_and_a_run_leave_in_the_store_can_be_removed(run: Run) -> No
     assert code == 0, err
     left = [path for path in command.output_dir.glob("store/*") if path.name != ".locks"]
     assert left == [], out
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("d", True), ("c", False), ("", False)])
+def test_who_sits_at_the_terminal_is_asked(answer: str, stays: bool, run: Run, tmp_path: Path) -> None:
+    run.hold("load-1")
+    main, side = pty.openpty()
+    words = [*RUN, f"output_dir={tmp_path / 'outputs'}", *FAKE, *OURS, "aiperf.concurrency=1"]
+    words.append(f"+bench.env.HOLD={tmp_path / 'hold'}")
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=side, stdout=side, stderr=side, start_new_session=True, close_fds=True
+    )
+    os.close(side)
+    screen = bytearray()
+    reader = threading.Thread(target=copied, args=(main, screen), daemon=True)
+    reader.start()
+    run.held()
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while b"let it go on?" not in screen:
+        assert time.monotonic() < deadline, screen[-500:].decode(errors="replace")
+        time.sleep(0.05)
+    os.write(main, f"{answer}\n".encode())
+    assert process.wait(30) == 130, screen[-500:].decode(errors="replace")
+    assert bool(run.cluster.all(kinds.DGD)) == stays
+    run.let_go()
+    again = run.begin("aiperf.concurrency=1")
+    code, _, err = again.ended()
+    assert code == 0, err
+    assert is_clean(run.cluster)
+    os.close(main)
+
+
+def copied(source: int, target: bytearray) -> None:
+    """All that comes from a terminal, until nobody writes to it any more."""
+    with contextlib.suppress(OSError):
+        while data := os.read(source, 4096):
+            target += data
