@@ -480,3 +480,25 @@ def copied(source: int, target: bytearray) -> None:
     with contextlib.suppress(OSError):
         while data := os.read(source, 4096):
             target += data
+
+
+SHAPES = [
+    ("older operator", ("system.kubernetes.api_version=v1alpha1",)),
+    ("no operator", ("system.kubernetes.mode=plain", "dynamo.discovery=etcd")),
+    ("aggregated", ("topology=aggregated",)),
+    (
+        "shared, two phases",
+        ("topology=shared", "phases=[{name: a, concurrency: 1}, {name: b, concurrency: 2}]"),
+    ),
+    ("lmcache", ("lmcache=on",)),
+]
+
+
+@pytest.mark.parametrize("more", [row[1] for row in SHAPES], ids=[row[0] for row in SHAPES])
+def test_other_shapes_run_as_well(more: tuple[str, ...], run: Run) -> None:
+    if "system.kubernetes.mode=plain" in more:
+        run.cluster.set_crd_versions()
+    command = run.begin("aiperf.concurrency=1", *more)
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert is_clean(run.cluster), run.cluster.left()
