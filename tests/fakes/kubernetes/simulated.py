@@ -26,7 +26,8 @@ def serve(objects: Objects, own: Pod, pod: Object, token_s: float) -> None:
             own.endpoint = Endpoint(
                 own.ip,
                 port,
-                _model(objects, namespace, graph),
+                # Its workers may come later.
+                lambda: _model(objects, namespace, graph),
                 lambda: _instances(objects, namespace, graph),
                 token_s,
             )
