@@ -56,6 +56,13 @@ class Display:
             with contextlib.suppress(OSError):
                 self._live.stop()
 
+    def plain(self) -> None:
+        """Shows lines only from now on: the terminal is needed for a question."""
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError):
+                live.stop()
+
     def of(self, deployment: Deployment) -> View:
         """A listener for the events of this deployment."""
         return View(deployment, self)

@@ -37,6 +37,8 @@ from launchers.references import Wanted
 from launchers.store import OWN_FILES, RESULT
 
 UNREFERRED = "no sweep refers to it"
+MANIFESTS = "manifests"
+OWN_FOLDERS = frozenset({"runs", MANIFESTS})
 
 
 def deployments(root: Path, found: Found) -> Iterator[Path]:
@@ -98,7 +100,7 @@ def _sorted(folder: Path, found: Found) -> tuple[list[Path], list[Path], list[Pa
     for path in entries_of(folder, found):
         if is_folder(path):
             known = DIGEST_AT_END.search(path.name) and is_point(path)
-            (own if path.name == "runs" else points if known else foreign).append(path)
+            (own if path.name in OWN_FOLDERS else points if known else foreign).append(path)
         else:
             (own if path.name in OWN_FILES or is_draft(path) else foreign).append(path)
     return own, points, foreign
@@ -153,6 +155,8 @@ def _parts_of_own(path: Path, found: Found) -> list[Path]:
     if not is_folder(path):
         return [path]
     entries, numbered = entries_of(path, found), numbered_in(path, found)
+    if path.name == MANIFESTS:
+        numbered = [entry for entry in entries if entry.suffix == ".yaml" and not is_folder(entry)]
     found.left += [Left(entry, FOREIGN) for entry in entries if entry not in numbered]
     return [path] if len(numbered) == len(entries) else numbered
 

@@ -1,16 +1,24 @@
 """Commands against a cluster on loopback: what comes home, what is told, and that nothing is left in the cluster."""
 
+import contextlib
 import json
+import os
+import pty
+import shutil
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commanding import FAKE, FIRST, ROOT, SECOND, VALID, Command, Start
+from commanding import FAKE, FIRST, ROOT, RUN, SECOND, VALID, Command, Start
+from fakes.kubernetes import Cluster, kinds, opened
+from fakes.kubernetes.running import is_possible
 
-from tests.fakes.kubernetes import Cluster, kinds
+pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root or user namespaces")
 
 OURS = (
     "system=kubernetes",
@@ -34,9 +42,13 @@ class Run:
 
     def begin(self, *more: str, **where: Path) -> Command:
         hold = f"+bench.env.HOLD={self._hold}"
-        return self._start(*FAKE, *OURS, "aiperf.concurrency=1,2", hold, *more, **where)
+        return self._start(
+            *FAKE, *OURS, "aiperf.concurrency=1,2", hold, *self.cluster.overrides, *more, **where
+        )
 
     def hold(self, stage: str) -> None:
+        if not self.cluster.shares_files:
+            pytest.skip("what runs in a real cluster cannot be held")
         (self._hold / stage).touch()
 
     def let_go(self) -> None:
@@ -65,7 +77,7 @@ class Run:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    with Cluster(tmp_path / "cluster") as made:
+    with opened(tmp_path / "cluster") as made:
         monkeypatch.setenv("KUBECONFIG", str(made.kubeconfig))
         yield made
 
@@ -85,11 +97,13 @@ def test_a_sweep_applies_one_deployment_and_leaves_nothing(run: Run) -> None:
     assert code == 0, err
     assert [entry["verdict"]["status"] for entry in command.results()] == ["valid"] * 3, out
     assert is_clean(run.cluster)
+    result = command.results()[0]
+    assert result["ran"]["kubernetes"]["namespace"] == run.cluster.namespace
+    assert result["config"]["system"]["name"] == "kubernetes"
+    if not run.cluster.shares_files:
+        return
     applied = [one for one in run.cluster.asked if one.verb == "patch" and "dynamograph" in str(one)]
     assert len(applied) == 2, "a dry run, and the deployment once"
-    result = command.results()[0]
-    assert result["ran"]["kubernetes"]["namespace"] == "bench"
-    assert result["config"]["system"]["name"] == "kubernetes"
     # Raw results are on the volume.
     volume = run.cluster.claim_folder("servix-results")
     assert len(list(volume.glob("*/store/*/*/attempts/1/artifacts"))) == 3
@@ -369,3 +383,122 @@ def test_a_plan_asks_no_cluster_anything(run: Run) -> None:
     code, _, err = run.begin("action=plan").ended()
     assert code == 0, err
     assert run.cluster.asked == []
+
+
+def test_a_search_is_one_job_and_goes_on_from_what_is_known(run: Run) -> None:
+    asked = (
+        "search=bisect",
+        "aiperf.concurrency=1,2,4",
+        "gates=['request_count >= 1']",
+        "objective={metric: request_throughput_per_s, direction: maximize}",
+    )
+    command = run.begin(*asked)
+    code, out, err = command.ended()
+    assert code == 0, err
+    measured = len(command.results())
+    assert 1 <= measured <= 3, out
+    assert err.count("is applied") == 1
+    code, _, err = run.begin(*asked).ended()
+    assert (code, len(command.results()), "is applied" in err) == (0, measured, False), err
+    assert is_clean(run.cluster)
+
+
+def test_a_baseline_of_this_machine_is_not_needed_in_the_cluster(run: Run) -> None:
+    first = run.begin("aiperf.concurrency=1")
+    assert first.ended()[0] == 0
+    (path,) = first.output_dir.glob("store/*/*/result.json")
+    more = (f"baseline={path}", "gates=['request_count >= -50%']")
+    code, _, err = run.begin("aiperf.concurrency=2", *more).ended()
+    assert code == 0, err
+
+
+def test_deployments_run_beside_each_other(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin("aiperf.concurrency=1", "decode.workers_per_node=1,2", "launch.parallel=2")
+    assert run.cluster.wait_until(lambda: len(run.cluster.all(kinds.DGD)) == 2)
+    run.held()
+    run.let_go()
+    code, _, err = command.ended()
+    assert (code, len(command.results())) == (0, 2), err
+    assert is_clean(run.cluster)
+
+
+def test_a_detached_command_collects_and_deletes(run: Run) -> None:
+    command = run.begin("launch.detach=true", "format=json")
+    code, out, err = command.ended()
+    assert (code, json.loads(out)["points"]) == (0, 2), err
+    deadline = time.monotonic() + 60
+    while len(command.results()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert command.attempts() == VALID
+    assert is_clean(run.cluster)
+
+
+def test_what_a_plan_and_a_run_leave_in_the_store_can_be_removed(run: Run) -> None:
+    assert run.begin("action=plan").ended()[0] == 0
+    command = run.begin()
+    assert command.ended()[0] == 0
+    shutil.rmtree(command.output_dir / "sweeps")
+    code, out, err = run.begin("action=gc", "gc.valid=true", "yes=true").ended()
+    assert code == 0, err
+    left = [path for path in command.output_dir.glob("store/*") if path.name != ".locks"]
+    assert left == [], out
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("d", True), ("c", False), ("", False)])
+def test_who_sits_at_the_terminal_is_asked(answer: str, stays: bool, run: Run, tmp_path: Path) -> None:
+    run.hold("load-1")
+    main, side = pty.openpty()
+    words = [*RUN, f"output_dir={tmp_path / 'outputs'}", *FAKE, *OURS, "aiperf.concurrency=1"]
+    words.append(f"+bench.env.HOLD={tmp_path / 'hold'}")
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=side, stdout=side, stderr=side, start_new_session=True, close_fds=True
+    )
+    os.close(side)
+    screen = bytearray()
+    reader = threading.Thread(target=copied, args=(main, screen), daemon=True)
+    reader.start()
+    run.held()
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while b"let it go on?" not in screen:
+        assert time.monotonic() < deadline, screen[-500:].decode(errors="replace")
+        time.sleep(0.05)
+    os.write(main, f"{answer}\n".encode())
+    assert process.wait(30) == 130, screen[-500:].decode(errors="replace")
+    assert bool(run.cluster.all(kinds.DGD)) == stays
+    run.let_go()
+    again = run.begin("aiperf.concurrency=1")
+    code, _, err = again.ended()
+    assert code == 0, err
+    assert is_clean(run.cluster)
+    os.close(main)
+
+
+def copied(source: int, target: bytearray) -> None:
+    """All that comes from a terminal, until nobody writes to it any more."""
+    with contextlib.suppress(OSError):
+        while data := os.read(source, 4096):
+            target += data
+
+
+SHAPES = [
+    ("older operator", ("system.kubernetes.api_version=v1alpha1",)),
+    ("no operator", ("system.kubernetes.mode=plain", "dynamo.discovery=etcd")),
+    ("aggregated", ("topology=aggregated",)),
+    (
+        "shared, two phases",
+        ("topology=shared", "phases=[{name: a, concurrency: 1}, {name: b, concurrency: 2}]"),
+    ),
+    ("lmcache", ("lmcache=on",)),
+]
+
+
+@pytest.mark.parametrize("more", [row[1] for row in SHAPES], ids=[row[0] for row in SHAPES])
+def test_other_shapes_run_as_well(more: tuple[str, ...], run: Run) -> None:
+    if "system.kubernetes.mode=plain" in more:
+        run.cluster.set_crd_versions()
+    command = run.begin("aiperf.concurrency=1", *more)
+    code, _, err = command.ended()
+    assert code == 0, err
+    assert is_clean(run.cluster), run.cluster.left()

@@ -13,10 +13,8 @@ FAILED = Progress(False, "decode 0/1", "cannot reconcile")
 
 
 def pod(name: str = "decode", **container: Any) -> Any:
-    return {
-        "metadata": {"name": name},
-        "status": {"containerStatuses": [{"image": "img", **container}] if container else []},
-    }
+    statuses = [{"image": "img", **container}] if container else []
+    return {"metadata": {"name": name}, "status": {"phase": "Running", "containerStatuses": statuses}}
 
 
 def waits(reason: str, message: str = "") -> Any:
@@ -83,10 +81,11 @@ STORIES: list[tuple[str, list[tuple[float, Look]], tuple[str, ...], bool]] = [
     ),
     (
         "short of a pod",
-        [(0, look(UP)), (5, look(SHORT)), (26, look(SHORT))],
+        [(0, look(UP, pod())), (5, look(SHORT)), (26, look(SHORT))],
         ("not every pod is ready any more: decode 0/1",),
         True,
     ),
+    ("probes are late", [(0, look(UP, pod())), (5, look(SHORT, pod())), (99, look(SHORT, pod()))], (), True),
     (
         "the Job's image",
         [(0, look(UP)), (1, look(UP, measuring=(BAD,))), (30, look(UP, measuring=(BAD,)))],

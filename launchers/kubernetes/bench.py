@@ -2,9 +2,9 @@
 
     python -m launchers.kubernetes.bench FOLDER
 
-Takes the files of the Job's ConfigMap (`compiler.manifests.work`), and `known.json.z` beside them, where a search goes
-on from results that others have; leaves attempts on the results volume and says events and results in its log
-(`frames`), where the command that made the Job reads them. What the volume has of these points is not measured again.
+Takes the files of the Job's ConfigMap (`compiler.manifests.work`), and beside them what a search goes on from; leaves
+attempts on the results volume and says events and results in its log (`frames`), where the command that made the Job
+reads them. What the volume has of these points is not measured again.
 Exit codes: 0 every point has a result, 1 a fault of ours, 75 the rest needs a fresh deployment, 128 more than the
 signal that stopped it.
 """
@@ -37,8 +37,8 @@ from launchers.store import Store
 from launchers.turns import Wishes
 
 OK, FAULT = 0, 1
-KNOWN = "known.json.z"
-"""Results that are known elsewhere, as compressed JSON."""
+KNOWN, BASELINE = "known.json.z", "baseline.json"
+"""Results that are known elsewhere, as compressed JSON; the one that gates of a search compare with."""
 FRONTEND, RESULTS = "SERVIX_FRONTEND", "SERVIX_RESULTS"
 """Environment variables that say otherwise than the work: the frontend's host, where the results volume is."""
 
@@ -123,7 +123,10 @@ def main(folder: Path) -> int:
     say = Teller(sys.stdout)
     try:
         files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        return measured(work_of(files), known_in(files), say)
+        work = work_of(files)
+        baseline = folder / BASELINE if BASELINE in files else None
+        points = tuple(_judged_by(baseline, point) for point in work.points)
+        return measured(replace(work, points=points), known_in(files), say)
     except Unfit as unfit:
         tell(unfit.problems, sys.stderr)
         reasons = [format_problem(problem) for problem in unfit.problems]
@@ -191,6 +194,11 @@ def known_in(files: Mapping[str, bytes]) -> list[Result]:
         return [Result.from_json(entry) for entry in json.loads(zlib.decompress(files[KNOWN]))]
     except (zlib.error, ResultError, TypeError) as problem:
         raise ValueError(f"{KNOWN} cannot be read: {problem}") from problem
+
+
+def _judged_by(baseline: Path | None, point: Point) -> Point:
+    """The point with the baseline that is here. Who asked for the points judges them by their own."""
+    return replace(point, config={**point.config, "baseline": None if baseline is None else str(baseline)})
 
 
 def _volume(results: str) -> Path:

@@ -47,18 +47,20 @@ class Context:
 
 def context_of(system: Mapping[str, Any]) -> Context:
     """What `system` of a configuration means. Raises Unfit."""
+    import yaml
     from lightkube.core.exceptions import ConfigError
+    from msgspec import MsgspecError
 
+    unread = (ConfigError, OSError, ValueError, LookupError, TypeError, AttributeError, MsgspecError)
     wanted, namespace = system.get("context"), system.get("namespace")
     files = _files()
     if not files:
         return _in_cluster(wanted, namespace)
     try:
         found = {name: config for file in reversed(files) for name, config in _contexts(file).items()}
-    except (ConfigError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise Unfit(
-            [_wrong("system.context", wanted, f"the kubeconfig cannot be read: {problem}")]
-        ) from problem
+    except (*unread, yaml.YAMLError) as problem:
+        said = " ".join(str(problem).split()) or type(problem).__name__
+        raise Unfit([_wrong("system.context", wanted, f"the kubeconfig cannot be read: {said}")]) from problem
     return _chosen(found, wanted, namespace)
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from compiler.digest import short
 from compiler.errors import error
 from compiler.manifests import Settings, benchmark, settings_of
-from compiler.manifests.benchmark import RESULTS_DIR
+from compiler.manifests.benchmark import CONTAINER, RESULTS_DIR
 from compiler.manifests.names import MANAGED_BY, ROLE, name_of
 from compiler.plan import Deployment, Plan, Point
 from launchers.kubernetes import verdict
@@ -150,7 +150,7 @@ async def _one_pod(cluster: Cluster, settings: Settings, wanted: Sequence[Wanted
         await _running(cluster, name, bar)
         with contextlib.suppress(Refused, Silent):
             reader = Reader()
-            async for line in cluster.log(name):
+            async for line in cluster.log(name, CONTAINER):
                 message = reader.take(line)
                 if message is not None and _take(message.kind, message.data, wanted, bar):
                     return

@@ -151,6 +151,7 @@ class _Work:
     def _asked(self) -> bool:
         """Whether what runs goes on without us: asked once, of who sits at the terminal."""
         if self._stays is None:
+            self._display.plain()
             place = f"what runs in {self._context.name}, namespace {self._context.namespace},"
             self._stays = stays(place, asks=self._stop.number == signal.SIGINT)
         return self._stays

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from compiler.manifests.benchmark import CONTAINER
 from launchers.kubernetes.api import Refused, Silent
 from launchers.kubernetes.collect import Collector
 from launchers.kubernetes.served import Served
@@ -55,14 +56,16 @@ class Listener:
         """Reads what there is of the log now, from its beginning."""
         for pod in await self._served.pods_of(self._job):
             with contextlib.suppress(Refused, Silent):
-                async for line in self._served.cluster.log(str(pod["metadata"]["name"]), follow=False):
+                async for line in self._served.cluster.log(
+                    str(pod["metadata"]["name"]), CONTAINER, follow=False
+                ):
                     await self._collector.take(self._job, line)
 
     async def _follow_once(self) -> None:
         pod = await self._pod()
         if pod is None:
             return
-        async for line in self._served.cluster.log(pod):
+        async for line in self._served.cluster.log(pod, CONTAINER):
             await self._collector.take(self._job, line)
             if self._is_told():
                 self._wake.set()

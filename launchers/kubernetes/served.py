@@ -14,6 +14,7 @@ import socket
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from compiler.manifests import Manifests, Settings, benchmark, manifests
@@ -26,7 +27,8 @@ from launchers.results.result import Result
 
 BENCH = "benchmark"
 """Role of the pods that measure."""
-KNOWN = "known.json.z"
+KNOWN, BASELINE = "known.json.z", "baseline.json"
+"""Files for a search, beside the work (`bench`)."""
 BY = "servix.dev/by"
 """Annotation of the owner: the process that applied it."""
 ORDINARY = ("Deployment", "StatefulSet")
@@ -105,13 +107,17 @@ class Served:
             await self.cluster.apply(self._owned(one))
         return owner
 
-    async def measure(self, points: Sequence[Point], attempt: int, known: Sequence[Result] = ()) -> str:
-        """Makes the Job of an attempt, or finds that it is there; gives its name. Raises Refused, Silent."""
+    async def measure(
+        self, points: Sequence[Point], attempt: int, more: Mapping[str, bytes] | None = None
+    ) -> str:
+        """Makes the Job of an attempt, or finds that it is there; gives its name. Raises Refused, Silent.
+
+        `more` are files beside its work.
+        """
         config_map, job = benchmark(self._deployment, points, self._settings, attempt)
-        if known:
-            packed = zlib.compress(json.dumps([result.to_json() for result in known]).encode())
-            data = {**config_map.get("binaryData", {}), KNOWN: base64.b64encode(packed).decode()}
-            config_map = {**config_map, "binaryData": data}
+        if more:
+            coded = {name: base64.b64encode(data).decode() for name, data in more.items()}
+            config_map = {**config_map, "binaryData": {**config_map.get("binaryData", {}), **coded}}
         for one in (config_map, job):
             try:
                 await self.cluster.create(self._owned(one))
@@ -134,6 +140,17 @@ class Served:
         """All Jobs of the deployment, the last attempt at the end. Raises Refused, Silent."""
         found = await self.cluster.find("batch/v1", "Job", self._selector)
         return sorted(found, key=attempt_of)
+
+    async def refusal_of(self, job: str) -> str:
+        """Why the cluster makes no pod of a Job, in its own words; empty where it says nothing. Raises Silent."""
+        about = {"involvedObject.kind": "Job", "involvedObject.name": job}
+        try:
+            events = await self.cluster.find("v1", "Event", fields=about)
+        except Refused:
+            # Who may not read events hears nothing.
+            return ""
+        said = [str(one.get("message")) for one in events if one.get("reason") == "FailedCreate"]
+        return " ".join(said[-1].split()) if said else ""
 
     async def pods_of(self, job: str) -> list[Object]:
         """Pods of a Job, the newest at the end. Raises Refused, Silent."""
@@ -185,6 +202,12 @@ class Served:
 
     def _owned(self, one: Object) -> Object:
         return {**one, "metadata": {**one["metadata"], "ownerReferences": [self._reference]}}
+
+
+def of_search(known: Sequence[Result], baseline: str | None) -> dict[str, bytes]:
+    """Files from which a search goes on: what is known of its points, and what its gates compare with."""
+    packed = zlib.compress(json.dumps([result.to_json() for result in known]).encode())
+    return {KNOWN: packed, **({BASELINE: Path(baseline).read_bytes()} if baseline is not None else {})}
 
 
 def _noted(owner: Object) -> Object:

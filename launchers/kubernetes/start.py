@@ -16,7 +16,7 @@ from launchers.kubernetes.verdict import Finding, Killed
 FAILED_S = 30.0
 """An operator that calls a deployment failed may take it back within this time."""
 LOST_S = 20.0
-"""A deployment that was ready may be short of a pod for so long."""
+"""A deployment that was ready may be without one of its pods for so long."""
 
 
 class Start:
@@ -37,6 +37,7 @@ class Start:
         self._short_since: float | None = None
         self._hopeless: dict[str, float] = {}
         self._before: set[Killed] = set()
+        self._pods = 0
 
     def due_s(self, now: float) -> float:
         """Seconds until something is decided without any news."""
@@ -56,7 +57,7 @@ class Start:
         self._before.update(ends)
         if not look.progress.ready:
             return self._not_ready(look, now)
-        self.ready = True
+        self.ready, self._pods = True, len(look.serving)
         self._hopeless.clear()
         self.told(f"every pod is ready after {now - self._begun:.1f} s: {look.progress.what}")
         return ()
@@ -74,11 +75,14 @@ class Start:
             # It is the pod that measures which cannot start.
             self.fatal = True
             return why
-        if look.progress.ready:
+        reason = f"not every pod is ready any more: {look.progress.what}"
+        if not look.progress.ready:
+            self.told(reason)
+        running = [pod for pod in look.serving if (pod.get("status") or {}).get("phase") == "Running"]
+        if look.progress.ready or len(running) >= self._pods:
+            # Under load, probes of pods that do their work may be late.
             self._short_since = None
             return ()
-        reason = f"not every pod is ready any more: {look.progress.what}"
-        self.told(reason)
         if self._short_since is None:
             self._short_since = now
         if now - self._short_since <= LOST_S:

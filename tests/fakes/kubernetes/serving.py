@@ -12,7 +12,12 @@ class Endpoint:
     """Serves from when it is made until it is closed; OSError when the address is taken."""
 
     def __init__(
-        self, address: str, port: int, model: str, instances: Callable[[], dict[str, int]], delay_s: float
+        self,
+        address: str,
+        port: int,
+        model: Callable[[], str],
+        instances: Callable[[], dict[str, int]],
+        delay_s: float,
     ) -> None:
         self.asked: list[str] = []
         self.server = ThreadingHTTPServer((address, port), _handler(self, model, instances, delay_s))
@@ -26,7 +31,7 @@ class Endpoint:
 
 
 def _handler(
-    endpoint: Endpoint, model: str, instances: Callable[[], dict[str, int]], delay_s: float
+    endpoint: Endpoint, model: Callable[[], str], instances: Callable[[], dict[str, int]], delay_s: float
 ) -> type[BaseHTTPRequestHandler]:
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -44,7 +49,7 @@ def _handler(
                 self.say(
                     {
                         "object": "list",
-                        "data": [{"id": model, "object": "model"}] if sum(instances().values()) else [],
+                        "data": [{"id": model(), "object": "model"}] if sum(instances().values()) else [],
                     }
                 )
             else:
@@ -63,7 +68,7 @@ def _handler(
         def complete(self, body: dict[str, Any]) -> None:
             tokens = int(body.get("max_tokens") or body.get("max_completion_tokens") or 8)
             usage = {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": tokens + 8}
-            head = {"id": "c-1", "created": int(time.time()), "model": model}
+            head = {"id": "c-1", "created": int(time.time()), "model": model()}
             if not body.get("stream"):
                 message = {"role": "assistant", "content": " word" * tokens}
                 choice = {"index": 0, "message": message, "finish_reason": "length"}
