@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 from fakes.kubernetes import Cluster, kinds, opened
+from fakes.kubernetes.running import is_possible
 from fakes.processes import alive, wait_until
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
@@ -23,6 +24,7 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Pod
 from lightkube.types import CascadeType
 
+containers = pytest.mark.skipif(not is_possible(), reason="needs root or user namespaces")
 Object = dict[str, Any]
 DGD = create_namespaced_resource("nvidia.com", "v1beta1", "DynamoGraphDeployment", "dynamographdeployments")
 GRAPHS = "/apis/nvidia.com/v1beta1/namespaces/bench/dynamographdeployments"
@@ -392,6 +394,7 @@ def test_a_deletion_of_another_object_of_that_name_is_refused(cluster: Cluster) 
     assert (code, cluster.left()) == (409, ["ConfigMap/m"])
 
 
+@containers
 def test_a_namespace_takes_everything_along_and_takes_nothing_new(cluster: Cluster) -> None:
     apply(cluster, JOBS, job("j", "sh", "-c", "trap '' TERM; echo up; sleep 60"))
     apply(cluster, GRAPHS, graph())
@@ -624,6 +627,7 @@ def test_a_served_pod_that_is_out_of_memory_is_started_again(cluster: Cluster) -
     assert becomes(cluster, "successful")
 
 
+@containers
 def test_a_missing_secret_keeps_a_container_from_starting(cluster: Cluster) -> None:
     source = {"secretKeyRef": {"name": "token", "key": "HF_TOKEN"}}
     apply(
@@ -679,6 +683,7 @@ def test_taints_selectors_and_affinities_choose_nodes(tmp_path: Path) -> None:
 # Containers
 
 
+@containers
 def test_a_job_runs_its_command_with_the_mounts_and_variables_of_its_pod(cluster: Cluster) -> None:
     apply(cluster, MAPS, config_map("files", **{"job.json": "{}"}))
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -714,6 +719,7 @@ def test_a_job_runs_its_command_with_the_mounts_and_variables_of_its_pod(cluster
     assert not Path("/servix").exists()
 
 
+@containers
 def test_a_log_is_followed_limited_and_dated(cluster: Cluster) -> None:
     apply(cluster, JOBS, job("j", "sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.3; echo three"))
     pod = runs(cluster, "j", "one")["metadata"]["name"]
@@ -727,6 +733,7 @@ def test_a_log_is_followed_limited_and_dated(cluster: Cluster) -> None:
     assert ask(cluster, "GET", path, sinceTime="2999-01-01T00:00:00Z")[1] == ""
 
 
+@containers
 def test_a_job_meets_the_frontend_of_a_deployment_by_its_name(cluster: Cluster) -> None:
     apply(cluster, GRAPHS, graph())
     assert becomes(cluster, "successful")
@@ -744,6 +751,7 @@ ENDINGS: dict[str, tuple[Callable[[Cluster, str], None], str, str, int]] = {
 
 
 @pytest.mark.parametrize(("end", "job_says", "reason", "code"), ENDINGS.values(), ids=list(ENDINGS))
+@containers
 def test_a_job_ends_when_its_pod_is_taken(
     cluster: Cluster, end: Callable[[Cluster, str], None], job_says: str, reason: str, code: int
 ) -> None:
@@ -757,18 +765,21 @@ def test_a_job_ends_when_its_pod_is_taken(
     assert found["status"].get("reason") == ("Evicted" if end is ENDINGS["evicted"][0] else None)
 
 
+@containers
 def test_a_job_has_a_deadline(cluster: Cluster) -> None:
     apply(cluster, JOBS, job("j", "sleep", "60", spec={"activeDeadlineSeconds": 1}))
     assert job_ends(cluster, "j") == "Failed DeadlineExceeded"
     assert cluster.wait_until(lambda: not cluster.all(kinds.POD))
 
 
+@containers
 def test_a_job_is_tried_again_as_often_as_it_says(cluster: Cluster) -> None:
     apply(cluster, JOBS, job("j", "false", spec={"backoffLimit": 1}))
     assert job_ends(cluster, "j") == "Failed BackoffLimitExceeded"
     assert len(cluster.pods_of_job("j")) == 2
 
 
+@containers
 def test_a_pod_that_is_deleted_gets_term_and_then_kill(cluster: Cluster) -> None:
     script = "trap 'echo term > /out/a; exit 0' TERM; echo up; while true; do sleep 0.05; done"
     volumes = [{"name": "out", "persistentVolumeClaim": {"claimName": "r"}}]
@@ -786,6 +797,7 @@ def test_a_pod_that_is_deleted_gets_term_and_then_kill(cluster: Cluster) -> None
     assert (cluster.claim_folder("r") / "a").read_text() == "term\n"
 
 
+@containers
 def test_nothing_outlives_the_cluster(tmp_path: Path) -> None:
     marker = f"marker-{time.monotonic_ns()}"
     with Cluster(tmp_path) as cluster:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from commanding import FAKE, FIRST, ROOT, SECOND, VALID, Command, Start
+from fakes.kubernetes import Cluster, kinds, opened
+from fakes.kubernetes.running import is_possible
 
-from tests.fakes.kubernetes import Cluster, kinds
+pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root or user namespaces")
 
 OURS = (
     "system=kubernetes",
@@ -34,9 +36,12 @@ class Run:
 
     def begin(self, *more: str, **where: Path) -> Command:
         hold = f"+bench.env.HOLD={self._hold}"
-        return self._start(*FAKE, *OURS, "aiperf.concurrency=1,2", hold, *more, **where)
+        return self._start(
+            *FAKE, *OURS, "aiperf.concurrency=1,2", hold, *self.cluster.overrides, *more, **where
+        )
 
     def hold(self, stage: str) -> None:
+        assert self.cluster.shares_files
         (self._hold / stage).touch()
 
     def let_go(self) -> None:
@@ -65,7 +70,7 @@ class Run:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    with Cluster(tmp_path / "cluster") as made:
+    with opened(tmp_path / "cluster") as made:
         monkeypatch.setenv("KUBECONFIG", str(made.kubeconfig))
         yield made
 

@@ -28,6 +28,8 @@ REQUEST_S = 30.0
 SILENCE_S = 90.0
 """An API server may be away for so long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+SETTLE_S = 10.0
+"""A write that is under way when all is to end is waited for so long."""
 WATCH_S = 30.0
 """Without news, objects are looked at again after so long."""
 
@@ -121,11 +123,21 @@ class Cluster:
             raise
         return dict(found)
 
-    async def find(self, version: str, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
-        """Objects with these labels. Raises Refused, Silent."""
+    async def find(
+        self,
+        version: str,
+        kind: str,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> list[Object]:
+        """Objects with these labels and fields. Raises Refused, Silent."""
 
         async def all_of_them() -> list[Object]:
-            asked = self.client.list(resource(version, kind), labels=dict(labels) if labels else None)
+            asked = self.client.list(
+                resource(version, kind),
+                labels=dict(labels) if labels else None,
+                fields=dict(fields) if fields else None,
+            )
             return [{"apiVersion": version, "kind": kind, **found} async for found in asked]
 
         return await self.ask(f"list {kind}", all_of_them)
@@ -137,14 +149,14 @@ class Cluster:
         asked = lambda: self.client.apply(  # noqa: E731
             kind(wanted), field_manager=MANAGER, force=True, dry_run=dry_run
         )
-        return dict(await self.ask(what, asked))
+        return dict(await self.ask(what, asked if dry_run else _whole(asked)))
 
     async def create(self, wanted: Object, dry_run: bool = False) -> Object:
         """Makes an object that must not be there yet. Raises Exists, Refused, Silent."""
         kind = resource(str(wanted["apiVersion"]), str(wanted["kind"]))
         what = f"create {wanted['kind']} {(wanted.get('metadata') or {}).get('name', '')}".rstrip()
         asked = lambda: self.client.create(kind(wanted), dry_run=dry_run, field_manager=MANAGER)  # noqa: E731
-        return dict(await self.ask(what, asked))
+        return dict(await self.ask(what, asked if dry_run else _whole(asked)))
 
     async def delete(self, version: str, kind: str, name: str) -> None:
         """Has the object deleted after all that it owns. One that is not there is fine. Raises Refused, Silent."""
@@ -227,6 +239,21 @@ class Cluster:
                 away_s, self._away_since = time.monotonic() - self._away_since, None
                 self._say(f"the API server answers again after {away_s:.0f} s")
             return answer
+
+
+def _whole(request: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """The same request, whose answer is waited for although it is cancelled: what is made by it must not appear
+    after everything was deleted."""
+
+    async def asked() -> T:
+        task = asyncio.ensure_future(request())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task], timeout=SETTLE_S)
+            raise
+
+    return asked
 
 
 @contextlib.contextmanager

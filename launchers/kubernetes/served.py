@@ -135,6 +135,17 @@ class Served:
         found = await self.cluster.find("batch/v1", "Job", self._selector)
         return sorted(found, key=attempt_of)
 
+    async def refusal_of(self, job: str) -> str:
+        """Why the cluster makes no pod of a Job, in its own words; empty where it says nothing. Raises Silent."""
+        about = {"involvedObject.kind": "Job", "involvedObject.name": job}
+        try:
+            events = await self.cluster.find("v1", "Event", fields=about)
+        except Refused:
+            # Who may not read events hears nothing.
+            return ""
+        said = [str(one.get("message")) for one in events if one.get("reason") == "FailedCreate"]
+        return " ".join(said[-1].split()) if said else ""
+
     async def pods_of(self, job: str) -> list[Object]:
         """Pods of a Job, the newest at the end. Raises Refused, Silent."""
         pods = await self.cluster.find("v1", "Pod", self._selector)

@@ -29,7 +29,7 @@ from launchers.kubernetes.exit import EVICTED_TOO_OFTEN, FRESH
 from launchers.kubernetes.listen import Listener
 from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by
 from launchers.kubernetes.start import Start
-from launchers.kubernetes.verdict import JobEnd
+from launchers.kubernetes.verdict import KILL, JobEnd
 from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.store import Store
@@ -39,7 +39,11 @@ LOOK_S = 5.0
 """Without news, everything is looked at again after so long."""
 OTHERS_S = 30.0
 """Another command deletes what it made so long after its last Job, or is taken to be gone."""
+UNMADE_S = 60.0
+"""A Job may be without a pod for so long, when the cluster says that it makes none."""
 EXPIRED = 401
+TERMINATING = "it is being terminated"
+"""In the refusal of whatever is new in a namespace that is being deleted."""
 MOST_UNHEARD = 2
 """Jobs whose log was lost in part, until what they said counts as lost."""
 MOST_ATTEMPTS = 3
@@ -74,6 +78,7 @@ class Turn:
         self._hits: Counter[str] = Counter()
         self._attempt = 0
         self._unheard = 0
+        self._unmade_since: float | None = None
         self._job_name = ""
         self._is_over = False
         self._start = self._new_start()
@@ -145,9 +150,8 @@ class Turn:
             self._job_name = job
             await self._measured(job)
         except Refused as refused:
-            if refused.status != 404:
-                raise
-            await self._say_if_deleted(refused)
+            if refused.status == 404 or TERMINATING in refused.said:
+                await self._say_if_deleted(refused)
             raise
         finally:
             if not _is_cancelled():
@@ -199,7 +203,9 @@ class Turn:
             heard = self._collector.of(job)
             if self._start.lost or not self._left():
                 return
-            if end is None or end.complete or heard.over is not None:
+            if end is not None and not end.complete and not end.late and _was_stopped(heard):
+                end = JobEnd(False, "was stopped from outside", again=True)
+            elif end is None or end.complete or heard.over is not None:
                 self._settled(heard, job)
                 return
             if not end.again:
@@ -261,13 +267,15 @@ class Turn:
                 if start.lost:
                     return None
                 end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
-                if over and end is None:
+                if over and not _was_stopped(self._collector.of(job)) and end is None:
                     return JobEnd(True, "")
                 if end is not None:
                     await listener.rest()
                     return end
                 if look.job is None:
-                    return JobEnd(False, f"Job {job} was deleted by somebody else", again=True)
+                    return JobEnd(False, "was deleted by somebody else", again=True)
+                if why := await self._why_no_pod(look, job):
+                    return JobEnd(False, f"Job {job} has no pod: {why}")
                 with contextlib.suppress(TimeoutError):
                     due_s = LOOK_S if start.ready else max(0.2, start.due_s(time.monotonic()))
                     await asyncio.wait_for(wake.wait(), min(LOOK_S, due_s))
@@ -275,6 +283,18 @@ class Turn:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _why_no_pod(self, look: Look, job: str) -> str:
+        """Why none is expected any more: told at once, given up after a while."""
+        if look.measuring:
+            self._unmade_since = None
+            return ""
+        why = await self.served.refusal_of(job)
+        if not why:
+            return ""
+        self._told(f"Job {job} has no pod: {why}")
+        self._unmade_since = self._unmade_since or time.monotonic()
+        return why if time.monotonic() - self._unmade_since > UNMADE_S else ""
 
     def _listener(self, job: str, wake: asyncio.Event | None = None) -> Listener:
         return Listener(self.served, job, self._collector, wake or asyncio.Event())
@@ -355,6 +375,11 @@ def _claim(settings: Settings) -> str:
     from compiler.manifests.benchmark import results_claim
 
     return results_claim(settings)
+
+
+def _was_stopped(heard: Heard) -> bool:
+    """Whether the program ended because it was told to, which nobody here does while it is followed."""
+    return int((heard.over or {}).get("code") or 0) > KILL
 
 
 def _said(heard: Heard, job: str) -> list[str]:

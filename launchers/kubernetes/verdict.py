@@ -71,6 +71,8 @@ class JobEnd:
     """Why it is not complete; empty when it is."""
     again: bool = False
     """It was not its own fault: another may do what it did not."""
+    late: bool = False
+    """It took longer than it may."""
 
 
 def graph(found: Object) -> Progress:
@@ -141,7 +143,7 @@ def job_end(job: Object, pods: Sequence[Object]) -> JobEnd | None:
     if why:
         return JobEnd(False, why, again=True)
     if failed.get("reason") == "DeadlineExceeded":
-        return JobEnd(False, "the benchmark Job took longer than it may (activeDeadlineSeconds)")
+        return JobEnd(False, "the benchmark Job took longer than it may (activeDeadlineSeconds)", late=True)
     codes = [end.how for end in killed(own)]
     said = codes[-1] if codes else _line(failed.get("message") or failed.get("reason") or "no reason given")
     return JobEnd(False, f"the benchmark Job failed: {said}")

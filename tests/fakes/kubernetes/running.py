@@ -1,16 +1,36 @@
 """A container that runs: its process here, its log, and how it ended."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from .logs import Log
 
 PROGRAM = Path(__file__).parent / "container.py"
+
+
+@functools.cache
+def is_possible() -> bool:
+    """Whether containers can run here: root, or user namespaces."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        root.mkdir()
+        spec = {
+            "argv": ["true"],
+            "env": {"PATH": os.environ["PATH"]},
+            "workdir": "/",
+            "root": str(root),
+            "binds": [],
+        }
+        (Path(folder) / "container.json").write_text(json.dumps(spec))
+        words = [sys.executable, "-I", "-S", str(PROGRAM), f"{folder}/container.json"]
+        return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
 
 
 class Running:
