@@ -41,7 +41,8 @@ class Run:
         )
 
     def hold(self, stage: str) -> None:
-        assert self.cluster.shares_files
+        if not self.cluster.shares_files:
+            pytest.skip("what runs in a real cluster cannot be held")
         (self._hold / stage).touch()
 
     def let_go(self) -> None:
@@ -90,11 +91,13 @@ def test_a_sweep_applies_one_deployment_and_leaves_nothing(run: Run) -> None:
     assert code == 0, err
     assert [entry["verdict"]["status"] for entry in command.results()] == ["valid"] * 3, out
     assert is_clean(run.cluster)
+    result = command.results()[0]
+    assert result["ran"]["kubernetes"]["namespace"] == run.cluster.namespace
+    assert result["config"]["system"]["name"] == "kubernetes"
+    if not run.cluster.shares_files:
+        return
     applied = [one for one in run.cluster.asked if one.verb == "patch" and "dynamograph" in str(one)]
     assert len(applied) == 2, "a dry run, and the deployment once"
-    result = command.results()[0]
-    assert result["ran"]["kubernetes"]["namespace"] == "bench"
-    assert result["config"]["system"]["name"] == "kubernetes"
     # Raw results are on the volume.
     volume = run.cluster.claim_folder("servix-results")
     assert len(list(volume.glob("*/store/*/*/attempts/1/artifacts"))) == 3

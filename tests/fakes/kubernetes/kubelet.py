@@ -5,10 +5,8 @@ Deployment are simulated: ready after a while, with an endpoint where they are a
 run as well, each pod with an address and ports of its own, and are ready when their probes say so.
 """
 
-import contextlib
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +14,25 @@ from . import kinds
 from .conditions import condition, event, with_conditions
 from .defaults import address
 from .logs import Log
-from .network import Holder, Network
+from .names import Names
+from .network import Network
 from .objects import Objects
-from .operator import GRAPH, NODE_RANK, TYPE
+from .pods import Pod, Settings, container_status, ended, is_served, state, tell
 from .probing import Prober
 from .running import Running
 from .scheduler import GPU, gpus
-from .serving import Endpoint
+from .simulated import serve
 from .store import Object, now
 from .volumes import Volumes, Waiting, binds, expanded, read_only_volumes
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-SERVED = ("DynamoGraphDeployment", "Deployment")
-
-
-@dataclass
-class Settings:
-    """How long things take, and which images cannot be had."""
-
-    pull_s: float = 0.0
-    ready_s: float = 0.05  # of a simulated pod, from its start
-    token_s: float = 0.0  # between two tokens of a simulated frontend
-    missing_images: dict[str, str] = field(default_factory=dict)  # part of its name -> why
-    back_off_s: float = 0.3  # before a container is started again
-    unready: set[str] = field(default_factory=set)  # parts of names of pods that do not become ready
-    extra_env: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Pod:
-    """What the kubelet knows of a pod beside the object."""
-
-    name: str
-    namespace: str
-    folder: Path
-    ip: str
-    logs: dict[str, Log]
-    began_s: float
-    state: str = "waiting"  # waiting, running, over
-    running: dict[str, Running] = field(default_factory=dict)
-    left: list[dict[str, Any]] = field(default_factory=list)  # init containers that are still to run
-    endpoint: Endpoint | None = None
-    holder: Holder | None = None
-    started_s: float = 0.0
-    stop_s: float | None = None  # monotonic; when it is killed that was asked to stop
-    reasons: dict[str, str] = field(default_factory=dict)  # container -> OOMKilled and the like
-    started_at: str = ""
-    ended_at: str = ""
-    restarts: int = 0
-    served: bool = False
-    again: dict[str, float] = field(default_factory=dict)  # container -> when it is started again
-    last: dict[str, dict[str, Any]] = field(default_factory=dict)  # container -> how it ended the last time
 
 
 class Kubelet:
     def __init__(self, objects: Objects, root: Path) -> None:
         self.objects, self.root, self.settings = objects, root, Settings()
         self.pods: dict[str, Pod] = {}
+        self.names = Names(objects, root, self.pods)
         self.volumes = Volumes(objects, root / "claims")
         self.network: Network | None = None
         self._prober: Prober | None = None
@@ -87,7 +47,7 @@ class Kubelet:
         found = []
         for pod in self.objects.store.all(kinds.POD):
             own = self.pods.get(pod["metadata"]["uid"])
-            if own is not None and own.state == "running" and self._is_served(pod):
+            if own is not None and own.state == "running" and is_served(pod):
                 found += [(f"{own.name}/{one['name']}", own.ip, one) for one in pod["spec"]["containers"]]
         return found
 
@@ -100,7 +60,7 @@ class Kubelet:
             self._destroy(self.pods[uid])
             if all(one.ended for one in self.pods[uid].running.values()):
                 del self.pods[uid]
-        self._write_hosts()
+        self.names.write()
 
     def _sync(self, uid: str, pod: Object) -> None:
         own = self.pods.get(uid) or self._adopt(uid, pod)
@@ -120,7 +80,7 @@ class Kubelet:
         holder, ip = self.network.join() if self.network is not None else (None, address())
         own = Pod(meta["name"], meta["namespace"], folder, ip, logs, time.monotonic())
         own.holder = holder
-        own.served = self._is_served(pod)
+        own.served = is_served(pod)
         own.left = list(pod["spec"].get("initContainers") or [])
         self.pods[uid] = own
         return own
@@ -157,7 +117,7 @@ class Kubelet:
         if why.message and why.reason != "ErrImagePull":
             event(self.objects, kinds.POD, pod, _event_of(why.reason), why.message)
         said = {"reason": why.reason, **({"message": why.message} if why.message else {})}
-        statuses = [self._container(own, one, {"waiting": said}) for one in pod["spec"]["containers"]]
+        statuses = [container_status(own, one, {"waiting": said}) for one in pod["spec"]["containers"]]
         told = (condition("Initialized", True), condition("Ready", False, "ContainersNotReady"))
         phase = "Running" if own.restarts else "Pending"
         status = {"phase": phase, "containerStatuses": statuses, "conditions": with_conditions(pod, *told)}
@@ -165,11 +125,11 @@ class Kubelet:
 
     def _start(self, own: Pod, pod: Object) -> None:
         folders = self.volumes.folders(pod, own.folder)
-        simulated = self._is_served(pod) and self.network is None
+        simulated = is_served(pod) and self.network is None
         given = {**pod, "status": {**pod.get("status", {}), "podIP": own.ip}}
         envs = {one["name"]: self.volumes.environment(given, one) for one in pod["spec"]["containers"]}
         if simulated:
-            self._serve(own, pod)
+            serve(self.objects, own, pod, self.settings.token_s)
         elif own.left:
             first = own.left[0]
             running = own.running.get(first["name"])
@@ -190,10 +150,6 @@ class Kubelet:
         own.state, own.started_s, own.started_at = "running", time.monotonic(), now()
         self._follow(own, pod)
 
-    def _is_served(self, pod: Object) -> bool:
-        owners = pod["metadata"].get("ownerReferences") or []
-        return any(one["kind"] in SERVED for one in owners)
-
     def _run(
         self, own: Pod, pod: Object, container: dict[str, Any], env: dict[str, str], folders: dict[str, Path]
     ) -> Running:
@@ -211,59 +167,11 @@ class Kubelet:
             argv=[expanded(word, env) for word in words],
             env={**base, **env},
             workdir=container.get("workingDir") or str(REPOSITORY),
-            binds=[*mounts, (str(self._hosts(own.namespace)), "/etc/hosts", False)],
+            binds=[*mounts, (str(self.names.hosts(own.namespace)), "/etc/hosts", False)],
             termination=container.get("terminationMessagePath") or "/dev/termination-log",
             log=own.logs[container["name"]],
             network=own.holder.path if own.holder is not None else None,
         )
-
-    def _serve(self, own: Pod, pod: Object) -> None:
-        labels = pod["metadata"].get("labels") or {}
-        main = next(
-            (one for one in pod["spec"]["containers"] if one["name"] == "main"), pod["spec"]["containers"][0]
-        )
-        words = [*(main.get("command") or []), *(main.get("args") or [])]
-        own.logs[main["name"]].add(f"simulated: {' '.join(words)}".encode())
-        if labels.get(TYPE) == "frontend" or any("dynamo.frontend" in word for word in words):
-            port = next(
-                (one["containerPort"] for one in main.get("ports") or [] if one.get("name") == "http"), 8000
-            )
-            graph, namespace = labels.get(GRAPH), own.namespace
-            with contextlib.suppress(OSError):
-                own.endpoint = Endpoint(
-                    own.ip,
-                    port,
-                    self._model(namespace, graph),
-                    lambda: self._instances(namespace, graph),
-                    self.settings.token_s,
-                )
-
-    def _workers(self, namespace: str, graph: str | None) -> list[tuple[Object, list[str]]]:
-        """The pods of workers of a graph (of the namespace, where there is none), each with its words."""
-        found = []
-        for pod in self.objects.store.all(kinds.POD, namespace):
-            labels = pod["metadata"].get("labels") or {}
-            if self._is_served(pod) and labels.get(GRAPH) == graph and labels.get(TYPE) != "frontend":
-                main = pod["spec"]["containers"][0]
-                found.append((pod, [*(main.get("command") or []), *(main.get("args") or [])]))
-        return found
-
-    def _model(self, namespace: str, graph: str | None) -> str:
-        for flag in ("--served-model-name", "--model-name", "--model", "--model-path"):
-            for _, words in self._workers(namespace, graph):
-                if flag in words:
-                    return str(words[words.index(flag) + 1])
-        return "m"
-
-    def _instances(self, namespace: str, graph: str | None) -> dict[str, int]:
-        """Dynamo's components and how many of each are there: a decode worker is a `backend`."""
-        counts = {"prefill": 0, "backend": 0}
-        for pod, words in self._workers(namespace, graph):
-            labels = pod["metadata"].get("labels") or {}
-            if not _is_ready(pod) or labels.get(NODE_RANK, "0") != "0" or "dynamo.frontend" in words:
-                continue
-            counts["prefill" if "prefill" in (labels.get(TYPE), *words) else "backend"] += 1
-        return counts
 
     # Running
 
@@ -273,12 +181,12 @@ class Kubelet:
             if running is not None:
                 running.poll()
         mains = [own.running[one["name"]] for one in pod["spec"]["containers"] if one["name"] in own.running]
-        if self._is_served(pod):
+        if is_served(pod):
             self._start_again(own, pod)
         elif mains and all(one.ended for one in mains):
             self._end(own, pod, "Failed" if any(one.code for one in mains) else "Succeeded")
             return
-        self._tell(own, pod, "Running", self._becomes_ready(own))
+        tell(self.objects, own, pod, "Running", self._becomes_ready(own))
 
     def _becomes_ready(self, own: Pod) -> bool:
         if any(part in own.name for part in self.settings.unready):
@@ -292,11 +200,11 @@ class Kubelet:
     def _end(self, own: Pod, pod: Object, phase: str) -> None:
         restart = pod["spec"].get("restartPolicy", "Always")
         if restart == "Always" or (restart == "OnFailure" and phase == "Failed"):
-            self._restart(own, {name: self._state(own, name) for name in own.running})
+            self._restart(own, {name: state(own, name) for name in own.running})
             return
         own.state, own.ended_at = "over", now()
         self._close(own)
-        self._tell(own, pod, phase, False)
+        tell(self.objects, own, pod, phase, False)
 
     def _start_again(self, own: Pod, pod: Object) -> None:
         """Containers of what is served that have ended, each after a while."""
@@ -305,7 +213,7 @@ class Kubelet:
             if ended is None or not ended.ended:
                 continue
             if name not in own.again:
-                own.last[name] = self._state(own, name)
+                own.last[name] = state(own, name)
                 own.again[name], own.restarts = time.monotonic() + self.settings.back_off_s, own.restarts + 1
             elif time.monotonic() >= own.again[name]:
                 del own.again[name]
@@ -319,46 +227,6 @@ class Kubelet:
         own.running.clear()
         own.reasons.clear()
         own.state, own.began_s = "waiting", time.monotonic() + self.settings.back_off_s
-
-    def _tell(self, own: Pod, pod: Object, phase: str, ready: bool, **more: str) -> None:
-        statuses = [
-            self._container(own, one, self._state(own, one["name"]), ready)
-            for one in pod["spec"]["containers"]
-        ]
-        why = (
-            ""
-            if ready
-            else {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
-        )
-        told = [
-            condition("Initialized", True),
-            condition("Ready", ready, why),
-            condition("ContainersReady", ready, why),
-        ]
-        status = {"phase": phase, "podIP": own.ip, "podIPs": [{"ip": own.ip}], "hostIP": "127.0.0.1"}
-        status |= {"startTime": pod.get("status", {}).get("startTime", now()), **more}
-        status |= {"containerStatuses": statuses, "conditions": with_conditions(pod, *told)}
-        self.objects.set_status(kinds.POD, pod, **status)
-
-    def _state(self, own: Pod, name: str) -> dict[str, Any]:
-        running = own.running.get(name)
-        if running is None or not running.ended:
-            over = own.state == "over"
-            return (
-                {"terminated": _ended(own, 0, "Completed")}
-                if over
-                else {"running": {"startedAt": own.started_at}}
-            )
-        reason = own.reasons.get(name) or ("Completed" if running.code == 0 else "Error")
-        return {"terminated": _ended(own, running.code, reason, running.message())}
-
-    def _container(
-        self, own: Pod, container: dict[str, Any], state: dict[str, Any], ready: bool = False
-    ) -> Object:
-        name, started = container["name"], "running" in state
-        held = {"name": name, "image": container["image"], "imageID": "", "restartCount": own.restarts}
-        last = own.last.get(name, {})
-        return {**held, "ready": ready and started, "started": started, "state": state, "lastState": last}
 
     # Ending
 
@@ -377,7 +245,8 @@ class Kubelet:
             self._close(own)
             if own.state == "running":
                 own.state = "over"
-                self._tell(
+                tell(
+                    self.objects,
                     own,
                     pod,
                     "Failed" if any(one.code for one in own.running.values()) else "Succeeded",
@@ -415,7 +284,7 @@ class Kubelet:
         """A simulated pod whose process died: it is started again, after a while."""
         self._close(own)
         pod = self.objects.store.get(kinds.POD, own.namespace, own.name)
-        self._restart(own, {name: {"terminated": _ended(own, 137, reason)} for name in own.logs})
+        self._restart(own, {name: {"terminated": ended(own, 137, reason)} for name in own.logs})
         if pod is not None:
             self._wait(own, pod, Waiting("ContainerCreating", ""))
 
@@ -430,7 +299,7 @@ class Kubelet:
                 one.wait(5)
             target = condition("DisruptionTarget", True, "TerminationByKubelet", message)
             pod = {**pod, "status": {**pod.get("status", {}), "conditions": with_conditions(pod, target)}}
-            self._tell(own, pod, "Failed", False, reason="Evicted", message=message)
+            tell(self.objects, own, pod, "Failed", False, reason="Evicted", message=message)
             event(self.objects, kinds.POD, pod, "Evicted", message)
 
     def close(self) -> None:
@@ -444,51 +313,9 @@ class Kubelet:
         if self.network is not None:
             self.network.close()
 
-    # Names
-
-    def _hosts(self, namespace: str) -> Path:
-        file = self.root / "hosts" / namespace
-        if not file.exists():
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(self._hosts_text(namespace))
-        return file
-
-    def _write_hosts(self) -> None:
-        """In place, as the files are mounted into containers."""
-        for file in (self.root / "hosts").glob("*"):
-            text = self._hosts_text(file.name)
-            if file.read_text() != text:
-                file.write_text(text)
-
-    def _hosts_text(self, namespace: str) -> str:
-        lines = ["127.0.0.1 localhost"]
-        for service in self.objects.store.all(kinds.SERVICE):
-            name, own = service["metadata"]["name"], service["metadata"]["namespace"]
-            names = [f"{name}.{own}", f"{name}.{own}.svc", f"{name}.{own}.svc.cluster.local"]
-            lines.append(" ".join([self._behind(service), *([name] if own == namespace else []), *names]))
-        return "\n".join(lines) + "\n"
-
-    def _behind(self, service: Object) -> str:
-        """The address of a pod that a service means, as nothing here carries one address to another; its own
-        where there is none yet, so that nobody answers."""
-        selector = service["spec"].get("selector") or {}
-        for pod in self.objects.store.all(kinds.POD, service["metadata"]["namespace"]):
-            own = self.pods.get(pod["metadata"]["uid"])
-            labels = pod["metadata"].get("labels") or {}
-            if selector and own is not None and own.state == "running" and selector.items() <= labels.items():
-                return own.ip
-        return str(service["spec"].get("clusterIP") or "127.0.0.1").replace("None", "127.255.255.254")
-
 
 def _limit(container: dict[str, Any]) -> int:
     return int(((container.get("resources") or {}).get("limits") or {}).get(GPU, 0))
-
-
-def _is_ready(pod: Object) -> bool:
-    return any(
-        one["type"] == "Ready" and one["status"] == "True"
-        for one in pod.get("status", {}).get("conditions", [])
-    )
 
 
 def _event_of(reason: str) -> str:
@@ -497,8 +324,3 @@ def _event_of(reason: str) -> str:
         "ImagePullBackOff": "BackOff",
         "PodInitializing": "Pulling",
     }.get(reason, "Failed")
-
-
-def _ended(own: Pod, code: int, reason: str, message: str = "") -> dict[str, Any]:
-    times = {"startedAt": own.started_at or now(), "finishedAt": own.ended_at or now()}
-    return {"exitCode": code, "reason": reason, **times, **({"message": message} if message else {})}

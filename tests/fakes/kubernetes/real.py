@@ -45,6 +45,8 @@ def resource(kind: Kind) -> Any:
 class Real:
     """The surface of `Cluster` that asks and does not command."""
 
+    shares_files = False
+
     def __init__(self, given: Path, root: Path) -> None:
         from lightkube import Client, KubeConfig
 
