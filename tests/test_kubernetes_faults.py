@@ -283,3 +283,19 @@ def test_what_somebody_else_deletes_is_made_again(kind: kinds.Kind, run: Run) ->
 
     err = ends_well(run, disturbed(run, delete), 2)
     assert told(err, "was deleted by somebody else"), err
+
+
+def test_a_benchmark_whose_node_is_drained_is_made_again(run: Run) -> None:
+    def drain() -> None:
+        run.cluster.objects.delete(kinds.POD, run.cluster.namespace, run.pod("bench"), "Background")
+
+    err = ends_well(run, disturbed(run, drain), 2)
+    assert told(err, "was stopped from outside"), err
+
+
+def test_an_image_that_comes_late_is_waited_for(run: Run) -> None:
+    run.cluster.fail_pull("engine", "connection refused")
+    command = run.begin(ONE)
+    command.wait_for(lambda event: "cannot be pulled: connection refused" in event.get("what", ""))
+    run.cluster.allow_pull("engine")
+    ends_well(run, command)

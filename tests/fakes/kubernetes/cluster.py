@@ -4,7 +4,7 @@
         cluster.fail_pull("vllm-runtime")
         run(kubeconfig=cluster.kubeconfig)
 
-It starts in a tenth of a second, and leaves no process behind.
+It starts in less than half a second, and leaves no process behind.
 """
 
 import threading
