@@ -259,7 +259,8 @@ class Turn:
                     raise listener.problem
                 look = await self.served.look(job)
                 self._looked = look
-                over = self._collector.of(job).over is not None
+                heard = self._collector.of(job)
+                over = heard.over is not None and not _was_stopped(heard)
                 if not look.going:
                     start.lost = start.judge(look, time.monotonic())
                 elif not over:
@@ -267,7 +268,7 @@ class Turn:
                 if start.lost:
                     return None
                 end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
-                if over and not _was_stopped(self._collector.of(job)) and end is None:
+                if over and end is None:
                     return JobEnd(True, "")
                 if end is not None:
                     await listener.rest()
