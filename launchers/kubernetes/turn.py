@@ -263,7 +263,8 @@ class Turn:
                     raise listener.problem
                 look = await self.served.look(job)
                 self._looked = look
-                over = self._collector.of(job).over is not None
+                heard = self._collector.of(job)
+                over = heard.over is not None and not _was_stopped(heard)
                 if not look.going:
                     start.lost = start.judge(look, time.monotonic())
                 elif not over:
