@@ -98,6 +98,18 @@ def _number() -> Iterator[int]:
     raise RuntimeError("40 clusters run already")
 
 
+def _clear(prefix: str) -> None:
+    """Takes away what a test run that was killed has left under this number, which is ours now."""
+    for space in slurm("ip", "netns", "list").splitlines():
+        name = space.split(" ")[0]
+        if name.startswith(f"{prefix}-node"):
+            for pid in slurm("ip", "netns", "pids", name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            slurm("ip", "netns", "del", name)
+    slurm("ip", "link", "del", f"{prefix}br0")
+
+
 def _locked(file: TextIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,15 +128,16 @@ def running(knobs: Mapping[str, str]) -> Iterator[Cluster]:
             "PREFIX": f"svx{number}",
             "INSTALL": "0",
         }
+        _clear(own["PREFIX"])
         # munge wants every folder above its socket to be open to others.
         Path(folder).chmod(0o755)
         found = Cluster(Path(folder) / "mini", {**own, **knobs})
-        found.script("start")
-        os.environ["SLURM_CONF"] = str(found.folder / "etc" / "slurm.conf")
         try:
+            found.script("start")
+            os.environ["SLURM_CONF"] = str(found.folder / "etc" / "slurm.conf")
             yield found
         finally:
-            del os.environ["SLURM_CONF"]
+            os.environ.pop("SLURM_CONF", None)
             found.script("stop")
 
 

@@ -237,13 +237,18 @@ net_down(){
   rm -f "$D/run/net.owned"
 }
 
+install_db(){
+  rm -rf "$D/db"; mkdir -p "$D/db"
+  mariadb-install-db --no-defaults --user=root --datadir="$D/db" --auth-root-authentication-method=normal \
+    --skip-test-db --skip-name-resolve --innodb-log-file-size=8M --tmpdir="$D/tmp" >"$D/log/mariadb-install.log" 2>&1 && return
+  cat "$D/log/mariadb-install.log" >&2; return 1
+}
 start_db(){
   [ "$ACCT" = dbd ] || return 0
   local my="mariadb --no-defaults -S $D/run/mysql.sock"
   if [ ! -e "$D/db/.ok" ]; then
-    rm -rf "$D/db"; mkdir -p "$D/db"
-    mariadb-install-db --no-defaults --user=root --datadir="$D/db" --auth-root-authentication-method=normal \
-      --skip-test-db --skip-name-resolve --innodb-log-file-size=8M >"$D/log/mariadb-install.log" 2>&1 || die "mariadb-install-db"
+    install_db || { log "mariadb-install-db failed, once more"; install_db; } ||
+      { tail -n 5 "$D/log/mariadb-install.log" >&2; die "mariadb-install-db"; }
     touch "$D/db/.ok"
   fi
   if ! running mariadbd; then
