@@ -190,7 +190,7 @@ async def _running(cluster: Cluster, name: str, bar: Bar) -> None:
 
 def _take(kind: str, data: Any, wanted: Sequence[Wanted], bar: Bar) -> bool:
     """One message of a reader; true for the last."""
-    with contextlib.suppress(KeyError, TypeError, IndexError, UnicodeEncodeError):
+    with contextlib.suppress(KeyError, TypeError, IndexError, ValueError):
         if kind == "over":
             return True
         one = wanted[int(data["attempt"])]

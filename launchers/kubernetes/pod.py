@@ -11,17 +11,19 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from compiler.plan import Deployment
+from compiler.plan import Deployment, Reset
 from launchers.child import Command
 from launchers.host import Host
 from launchers.refusal import Trouble
 
 NODE, POD = "NODE_NAME", "POD_NAME"
 """Environment variables that name this pod and its node."""
+OF_THE_POD = (POD, "POD_NAMESPACE", "POD_UID", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+"""What Dynamo asks of its environment where processes find each other through the cluster."""
 
 
 class Spent(Trouble):
@@ -57,6 +59,12 @@ class Pod(Host):
     def commands(self, deployment: Deployment, results_dir: Path) -> list[Command]:  # noqa: ARG002
         """None."""
         return []
+
+    def reset(self, reset: Reset, results_dir: Path, number: int) -> Command:
+        """The command that empties the caches, which finds the workers from this pod, where it can."""
+        made = Host.reset(self, reset, results_dir, number)
+        known = {name: os.environ[name] for name in OF_THE_POD if name in os.environ}
+        return replace(made, env={**made.env, **known})
 
     def gpu_logs(self, deployment: Deployment, results_dir: Path) -> list[Command]:  # noqa: ARG002
         """None: the GPUs are those of other pods."""

@@ -1,0 +1,67 @@
+"""Files that come in chunks, as a reader on the volume says them: whole or not at all, and never elsewhere."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchers.kubernetes import reader
+from launchers.kubernetes.frames import Reader, lines
+from launchers.kubernetes.parts import Parts
+
+DATA = bytes(range(256)) * 100
+
+
+def told(folder: Path, name: str = "a/b.bin", data: bytes = DATA) -> Parts:
+    parts = Parts(folder)
+    parts.tell([(name, len(data), hashlib.sha256(data).hexdigest())])
+    return parts
+
+
+def test_chunks_that_do_not_follow_are_asked_for_again(tmp_path: Path) -> None:
+    parts = told(tmp_path)
+    parts.take("a/b.bin", 0, DATA[:1000])
+    parts.take("a/b.bin", 2000, DATA[2000:])
+    assert (parts.missing, parts.have()) == (["a/b.bin"], {"a/b.bin": 1000})
+    again = told(tmp_path)
+    again.take("a/b.bin", 1000, DATA[1000:])
+    assert (again.missing, (tmp_path / "a/b.bin").read_bytes()) == ([], DATA)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.bin"]
+
+
+def test_what_does_not_fit_its_checksum_is_no_file(tmp_path: Path) -> None:
+    parts = told(tmp_path)
+    parts.take("a/b.bin", 0, DATA[:-1] + b"x")
+    assert (parts.missing, parts.wrong, parts.have()) == (["a/b.bin"], {"a/b.bin"}, {})
+    parts.take("a/b.bin", 0, DATA)
+    assert (parts.missing, parts.wrong) == ([], set())
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x"])
+def test_nothing_leaves_the_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leaves the folder"):
+        told(tmp_path / "in", name)
+
+
+def test_files_nobody_told_of_are_not_written(tmp_path: Path) -> None:
+    parts = told(tmp_path)
+    parts.take("else", 0, b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_says_what_is_there_from_where_it_is_wanted(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "d-0123456789" / "p-abcdef0123" / "attempts" / "2"
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts" / "large").write_bytes(DATA * 20)
+    (folder / "result.json").write_text("{}")
+    (folder / "deployment").symlink_to("/")
+    said: list[tuple[str, Any]] = []
+    wanted = {"root": str(tmp_path), "deployment": "0123456789", "point": "abcdef0123", "attempt": 2}
+    reader.tell(0, {**wanted, "have": {"artifacts/large": 7}}, lambda *one: said.append(one))
+    heard = Reader()
+    came = [m.data for kind, data in said for line in lines(kind, data) if (m := heard.take(line))]
+    assert [name for name, _, _ in came[0]["files"]] == ["artifacts/large"]
+    assert b"".join(one["data"].encode("latin-1") for one in came[1:]) == (DATA * 20)[7:]
+    reader.tell(1, {**wanted, "attempt": 9}, lambda *one: said.append(one))
+    assert said[-1] == ("files", {"attempt": 1, "there": False, "files": []})
