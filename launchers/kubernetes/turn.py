@@ -273,7 +273,7 @@ class Turn:
                     return None
                 self._show_ready()
                 end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
-                if over and not _was_stopped(self._collector.of(job)) and end is None:
+                if over and end is None:
                     return JobEnd(True, "")
                 if end is not None:
                     await listener.rest()
