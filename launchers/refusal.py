@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
 from compiler.errors import NOTHING, Problem, error, format_problem
 
+DEBUG = "SERVIX_DEBUG"
+"""Environment variable that shows the traceback behind a message."""
 PROBLEMS = 2
 """Exit code: the configuration has problems, nothing was started."""
 
@@ -41,3 +45,9 @@ def refuse(problems: Sequence[Problem]) -> int:
     tell(problems or [error("unknown", "", NOTHING, "the configuration cannot be read")], sys.stderr)
     print("nothing was started", file=sys.stderr)
     return PROBLEMS
+
+
+def debug() -> None:
+    """Shows where the exception at hand comes from, to those who ask."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
