@@ -19,6 +19,8 @@ SCHEMA = "servix.prefetch/1"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN_PATH")
 """Variables of a plan that say where models come from and go to. None of them is a secret."""
+OF_SQUASH_FILES = ("pyxis", "enroot")
+"""What puts processes into containers and takes a squash file for an image."""
 _MODEL, _TOKENIZER, _REVISION = ("--model", "--model-path"), ("--tokenizer",), ("--revision",)
 
 
@@ -74,8 +76,9 @@ def models(deployments: Sequence[Deployment], points: Sequence[Point]) -> list[M
 
 
 def images(deployments: Sequence[Deployment]) -> list[str]:
-    """Images of a registry that processes run in, each once; a squash file is none."""
-    named = (process.image for one in deployments for process in one.processes)
+    """Images of a registry that processes run in, each once, where squash files are run; such a file is none."""
+    running = [one for one in deployments if one.container and one.container.name in OF_SQUASH_FILES]
+    named = (process.image for one in running for process in one.processes)
     return list(dict.fromkeys(image for image in named if image is not None and not image.startswith("/")))
 
 

@@ -72,7 +72,8 @@ class Allocated(Host):
         """What a result says of the machine."""
         ran: dict[str, Any] = {"hosts": list(self.nodes), "slurm_job": self.job}
         if self.image is not None and self.container is not None:
-            ran["container"] = {"by": self.container.name, "image": containers.resolved(self.image)}
+            known = self.imported.get("digest") or containers.resolved(self.image)
+            ran["container"] = {"by": self.container.name, "image": known}
         if self.imported:
             ran["image"] = dict(self.imported)
         return ran

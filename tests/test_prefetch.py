@@ -57,6 +57,7 @@ def test_images_that_a_plan_names() -> None:
     made = plan(*REAL, f"system.image={PINNED}", "aiperf.concurrency=2,4")
     assert images(made.deployments) == [PINNED]
     assert images(plan(*REAL, "system.image=/images/x.sqsh").deployments) == []
+    assert images(plan(*REAL, "system.image=docker://a/b:1", "system.container=apptainer").deployments) == []
 
 
 def test_the_script_of_the_job_that_downloads() -> None:
