@@ -28,11 +28,20 @@ def whole(cluster: Cluster) -> Iterator[None]:
     cluster.script("start")
     slurm("scancel", "--user=root")
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not any(cluster.processes().values()), 8)
+        wait_until(lambda: not tasks_left(cluster), 8)
         return
     # Where its job has only just ended, Slurm leaves the tasks of a node that comes back alone until it looks again.
     slurm("scontrol", "reconfigure")
-    wait_until(lambda: not any(cluster.processes().values()), 40)
+    wait_until(lambda: not tasks_left(cluster), 40)
+
+
+def tasks_left(cluster: Cluster) -> list[str]:
+    """What runs on nodes, without Slurm's own daemons: one of a step may wait a minute for its controller."""
+    found = []
+    for pid in (pid for pids in cluster.processes().values() for pid in pids):
+        with contextlib.suppress(OSError):
+            found.append(what(pid))
+    return [one for one in found if one != "step daemon"]
 
 
 @pytest.fixture
@@ -218,7 +227,9 @@ def what(pid: int) -> str:
 
 def test_nothing_runs_on_a_node_that_is_not_in_the_plan(cluster: Cluster, sweep: Sweep) -> None:
     command = held(sweep, "topology=separate")
-    first, second = ({what(pid) for pid in pids} for pids in cluster.processes().values() if pids)
+    seen = [{what(pid) for pid in pids} for pids in cluster.processes().values()]
+    # A node may have a daemon left of a step before.
+    first, second = (one for one in seen if one - {"step daemon"})
     own = {"step daemon", "session", "guardian", "srun"}
     assert first == own | {"task decode-0", "task frontend", "task aiperf-main"}
     assert second == {"step daemon", "task prefill-0"}
@@ -230,4 +241,4 @@ def test_nothing_runs_on_a_node_that_is_not_in_the_plan(cluster: Cluster, sweep:
     sweep.release()
     told(command)
     assert not Path(folder).exists()
-    wait_until(lambda: not any(cluster.processes().values()), 3)
+    wait_until(lambda: not tasks_left(cluster), 10)
