@@ -140,10 +140,11 @@ def test_every_step_is_in_the_image(
         "system.container=apptainer",
         *hooks,
     )
-    missing = start(*FAKE, *contained)
-    said = verdict(missing)
+    assert "there is no such file" in start(*FAKE, *contained).ended()[2]
+    image.touch()
+    said = verdict(start(*FAKE, *contained))
     assert "exited with code 255" in said
-    assert f"could not open image {image}" in said
+    assert f"image format not recognized: {image}" in said
     image.write_text("an image")
     wrong = start(*FAKE, *contained, "system.mounts=['/nowhere:/data']", output_dir=tmp_path / "wrong")
     assert "mount /nowhere:/data error: mount source doesn't exist" in verdict(wrong)
