@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from launchers import submitted
 from launchers.folders import (
     FOREIGN,
     Found,
@@ -59,6 +60,8 @@ def lock_of(folder: Path) -> Path:
 
 def holder_of(folder: Path) -> str | None:
     """Who works on the deployment, in words; null when nobody does."""
+    if (job := submitted.holder(folder)) is not None:
+        return f"job {job['job']} ({job['state']}) is to measure on it"
     holder = Lock(lock_of(folder)).holder()
     if holder is None:
         return None

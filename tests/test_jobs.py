@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers import queue, submitted
+from launchers import litter, queue, submitted
 from launchers.queue import Ended, InQueue, Silent, reason
 from launchers.submitted import Submitted
 
@@ -96,3 +96,14 @@ def test_without_accounting_the_controller_is_asked(bin_dir: Path) -> None:
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / submitted.NAME).write_text(text)
     assert submitted.read(tmp_path) is None
+
+
+def test_what_a_job_in_the_queue_is_to_measure_on_is_no_litter(
+    bin_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(bin_dir, "squeue", "echo '7|PENDING|Resources|N/A|'")
+    submitted.write(tmp_path, Submitted("7", 1.0, ("a",)))
+    assert litter.holder_of(tmp_path) == "job 7 (pending (Resources)) is to measure on it"
+    fake(bin_dir, "squeue", "true")
+    monkeypatch.setattr(submitted, "_QUEUE", queue.Queue())
+    assert litter.holder_of(tmp_path) is None
