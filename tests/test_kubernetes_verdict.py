@@ -196,7 +196,7 @@ JOBS = [
         "too long",
         job("Failed", "DeadlineExceeded", "Job was active longer than specified deadline"),
         [],
-        JobEnd(False, "the benchmark Job took longer than it may (activeDeadlineSeconds)"),
+        JobEnd(False, "the benchmark Job took longer than it may (activeDeadlineSeconds)", late=True),
     ),
     (
         "evicted",
