@@ -169,7 +169,9 @@ def tasks(folder: Path) -> dict[str, int]:
 
 
 def job_of(command: Command) -> str:
-    notes = list(command.output_dir.glob("store/*/submitted.json"))
+    """Of its first deployment, once it is submitted."""
+    notes: list[Path] = []
+    wait_until(lambda: notes.extend(command.output_dir.glob("store/*/submitted.json")) or notes)
     return str(json.loads(notes[0].read_text())["job"])
 
 

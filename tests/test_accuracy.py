@@ -114,7 +114,7 @@ def test_run_sh_runs_it_after_the_phases() -> None:
     subprocess.run(["bash", "-n"], input=script.encode(), check=True)
     order = [
         "aiperf profile",
-        "bash -c 'pip list > '\"$RESULTS_DIR\"/x",
+        "bash -c 'pip list > '\"${RESULTS_DIR@Q}\"/x",
         "python /score.py",
     ]
     places = [script.index(text) for text in order]

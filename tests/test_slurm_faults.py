@@ -65,9 +65,11 @@ def kill_the_controller(cluster: Cluster, command: Command) -> None:
     cluster.kill("slurmctld")
 
 
-def waits() -> bool:
+def waits(partition: str = "") -> bool:
     """A job is in the queue again."""
-    return "PENDING" in slurm("squeue", "--noheader", "--format=%i %T").split()
+    return f"{partition} PENDING" in slurm(
+        "squeue", "--noheader", "--format= %T" if not partition else "--format=%P %T"
+    )
 
 
 def attached(command: Command, job: str) -> bool:
@@ -156,7 +158,7 @@ def test_without_accounts_the_controller_says_how_a_job_ended(cluster: Cluster, 
 def test_a_job_that_is_preempted_goes_on_later(sweep: Sweep) -> None:
     command = held(sweep, "hydra.launcher.partition=low")
     slurm("sbatch", "--nodes=4", "--exclusive", "--wrap=sleep 3", "--output=/dev/null")
-    wait_until(waits)
+    wait_until(lambda: waits("low"))
     sweep.release()
     assert "was preempted; it begins anew" in told(command)
     assert [attempt for attempt in command.attempts() if attempt[2] != "none"] == [
