@@ -177,4 +177,8 @@ def _old_template(service: dict[str, Any]) -> dict[str, Any]:
     limits.pop("custom", None)
     if limits:
         main["resources"] = {"limits": limits}
-    return {"spec": {**extra, "containers": [main]}}
+    others = extra.pop("containers", None) or []
+    return {
+        "metadata": service.get("extraPodMetadata") or {},
+        "spec": {**extra, "containers": [main, *others]},
+    }
