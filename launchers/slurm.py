@@ -131,14 +131,13 @@ class Slurm:
         """The group, in parts where it would take longer than a job may. What a search needs is not known before."""
         if is_searched(group.points):
             return [group]
-        return split(
-            group, limit.most_seconds(self.asked, group.deployment.ready_timeout_s, self.longest_min)
-        )[0]
+        around_s = limit.around_loads_s([group.deployment])
+        return split(group, limit.most_seconds(self.asked, around_s, self.longest_min))[0]
 
     def _minutes(self, task: Task, points: Sequence[Point]) -> int:
         """The time limit of a job."""
-        ready_s = max(one.ready_timeout_s for one in _deployments(task))
-        return limit.minutes(self.asked, _seconds(task, points), ready_s, self.longest_min)
+        around_s = limit.around_loads_s(_deployments(task), points, most_measured(points))
+        return limit.minutes(self.asked, _seconds(task, points), around_s, self.longest_min)
 
     def detach(
         self,
