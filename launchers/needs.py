@@ -27,7 +27,7 @@ from launchers.host import Host
 from launchers.prefetch import Failed
 from launchers.refusal import Unfit, warn
 from launchers.sbatch import Later, Refused
-from launchers.store import Store, write_atomically
+from launchers.store import Store, write_job
 from launchers.submitted import Submitted
 
 How = Literal["none", "login", "job"]
@@ -127,8 +127,7 @@ class Needs:
 
     def _submitted(self, wanted: Downloads) -> str:
         folder, files = self.folder(wanted), self.files(wanted)
-        for name, text in files.items():
-            write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
+        write_job(folder, files)
         job = sbatch.submitted(folder / "jobs", files[SCRIPT])
         submitted.write(folder, Submitted(job, time.time(), ()))
         _say(f"job {job} downloads first: {names(wanted)}")
