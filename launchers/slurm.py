@@ -26,7 +26,7 @@ from compiler.estimate import estimate, time_words
 from compiler.plan import Deployment, Point
 from compiler.search import is_searched, most_measured
 from compiler.sweep import Group, split
-from launchers import leave, sbatch
+from launchers import containers, leave, sbatch
 from launchers.display import Display
 from launchers.host import Host
 from launchers.jobs import Jobs
@@ -210,8 +210,10 @@ class Slurm:
                 for image in images
                 if image.startswith("/") and not Path(image).exists()
             ]
+            host = Host(("localhost",) * group.deployment.num_nodes)
+            if images and group.deployment.container is not None:
+                found += containers.not_there(group.deployment.container, host.environment()["PATH"])
             if not images:
-                host = Host(("localhost",) * group.deployment.num_nodes)
                 # What looks at GPUs is on the nodes that have some.
                 own = [one for one in group.deployment.processes if not one.sees_all_gpus]
                 found += not_there(replace(group.deployment, processes=tuple(own)), workloads, host)

@@ -231,10 +231,12 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("+hydra.launcher.additional_parameters.gpus_per_node=2",),
         ("hydra.launcher.additional_parameters.gpus_per_node = 2", "GPUs are those of the plan"),
     ),
+    (("system.image=a/b:1",), ("system.container = 'pyxis'", "this Slurm has no Pyxis")),
+    (("system.image=a/b:1", "system.container=enroot"), ("not installed: enroot",)),
 ]
 
 
-@pytest.mark.parametrize(("more", "words"), REFUSED, ids=["partition", "GPUs", "planned"])
+@pytest.mark.parametrize(("more", "words"), REFUSED, ids=["partition", "GPUs", "planned", "pyxis", "enroot"])
 def test_what_cannot_run_is_refused_before_anything_is_submitted(
     start: Callable[..., Command], more: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
