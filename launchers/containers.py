@@ -22,7 +22,7 @@ HANDED_ON = ("HF_", "HUGGING_FACE_")
 
 def not_there(how: Container, path: str) -> list[Problem]:
     """What puts processes into containers and is not on this machine, which has the same installation as nodes."""
-    hint = "install it, choose another system.container, or run without system.image"
+    hint = "choose another system.container; where nodes alone have it, say so by hydra.launcher.setup=[':']"
     if not how.command:
         said = asked(["srun", "--help"])[1]
         reason = "srun knows no --container-image: this Slurm has no Pyxis"

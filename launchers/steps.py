@@ -37,7 +37,7 @@ YOUNG_S = 60.0
 AGAIN_S = 2.0
 PATIENCE_S = 300.0
 """A step that Slurm does not start for so long is given up."""
-LOOKS = 30
+LOOKS = 5
 """So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
 TASK = "SERVIX_STEP"
