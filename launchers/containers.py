@@ -5,16 +5,34 @@ Taken from: `allocated`. Never does: a shell; handing on values of a user's vari
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from compiler import late
+from compiler.errors import Problem, error
 from compiler.plan import Container
 from launchers.host import PROXIES
+from launchers.queue import asked
 
 HANDED_ON = ("HF_", "HUGGING_FACE_")
 """Variables of the user's that a container gets, beside proxies."""
+
+
+def not_there(how: Container, path: str) -> list[Problem]:
+    """What puts processes into containers and is not on this machine, which has the same installation as nodes."""
+    hint = "choose another system.container; where nodes alone have it, say so by hydra.launcher.setup=[':']"
+    if not how.command:
+        said = asked(["srun", "--help"])[1]
+        reason = "srun knows no --container-image: this Slurm has no Pyxis"
+        known = not said or "--container-image" in said
+        return [] if known else [error("program", "system.container", how.name, reason, hint)]
+    program = how.command[0]
+    # What a placeholder in it stands for is known in a job only.
+    if "{" in program or shutil.which(program, path=path) is not None:
+        return []
+    return [error("program", "system.container", how.name, f"not installed: {program}", hint)]
 
 
 def flags(image: str, mounts: Sequence[str], workdir: str, env: Sequence[str]) -> Iterator[str]:

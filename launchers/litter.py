@@ -4,14 +4,15 @@ Takes an `output_dir`; gives what may be removed, and what is left alone and why
 Never does: removing; following links; calling anything litter that it does not know as our own.
 
 A folder of a deployment or a point ends in a short digest, and what is in it was written for that digest. In it,
-files and folders are known by their names: `runs/<n>`, `attempts/<n>`, results, and those in OWN_FILES. Whatever
-else there is belongs to somebody else.
+files and folders are known by their names: `runs/<n>`, `attempts/<n>`, results, those in OWN_FILES, and those of jobs.
+Whatever else there is belongs to somebody else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,12 @@ from launchers.references import Wanted
 from launchers.store import OWN_FILES, RESULT
 
 UNREFERRED = "no sweep refers to it"
-MANIFESTS = "manifests"
-OWN_FOLDERS = frozenset({"runs", MANIFESTS})
+MANIFESTS, JOBS = "manifests", "jobs"
+OWN_FOLDERS = frozenset({"runs", MANIFESTS, JOBS})
+_OF_JOBS = re.compile(r"job(-[0-9]+)?\.(sbatch|json)")
+"""Scripts and work of jobs (`compiler.batch.names`)."""
+_OF_A_JOB = re.compile(r"[0-9]+(\.log|_submission\.sh)|\.submission_file_.+\.sh")
+"""What is in the folder `jobs`: logs, and what was submitted."""
 
 
 def deployments(root: Path, found: Found) -> Iterator[Path]:
@@ -105,8 +110,13 @@ def _sorted(folder: Path, found: Found) -> tuple[list[Path], list[Path], list[Pa
             known = DIGEST_AT_END.search(path.name) and is_point(path)
             (own if path.name in OWN_FOLDERS else points if known else foreign).append(path)
         else:
-            (own if path.name in OWN_FILES or is_draft(path) else foreign).append(path)
+            (own if _is_own_file(path) else foreign).append(path)
     return own, points, foreign
+
+
+def _is_own_file(path: Path) -> bool:
+    known = path.name in OWN_FILES or path.name == submitted.NAME
+    return known or _OF_JOBS.fullmatch(path.name) is not None or is_draft(path)
 
 
 def _is_kept(path: Path, wanted: Wanted, found: Found) -> bool:
@@ -154,12 +164,14 @@ def _parts_of_point(path: Path, found: Found) -> list[Path]:
 
 
 def _parts_of_own(path: Path, found: Found) -> list[Path]:
-    """The same of `attempts` and `runs`, where whatever has no number is not ours. A file is its own part."""
+    """The same of `attempts`, `runs` and `jobs`, where whatever has no number is not ours. A file is its own part."""
     if not is_folder(path):
         return [path]
     entries, numbered = entries_of(path, found), numbered_in(path, found)
     if path.name == MANIFESTS:
         numbered = [entry for entry in entries if entry.suffix == ".yaml" and not is_folder(entry)]
+    if path.name == JOBS:
+        numbered = [entry for entry in entries if _OF_A_JOB.fullmatch(entry.name) and not is_folder(entry)]
     found.left += [Left(entry, FOREIGN) for entry in entries if entry not in numbered]
     return [path] if len(numbered) == len(entries) else numbered
 

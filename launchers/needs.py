@@ -27,7 +27,7 @@ from launchers.host import Host
 from launchers.prefetch import Failed
 from launchers.refusal import Unfit, warn
 from launchers.sbatch import Later, Refused
-from launchers.store import Store, write_atomically
+from launchers.store import Store, write_job
 from launchers.submitted import Submitted
 
 How = Literal["none", "login", "job"]
@@ -49,8 +49,8 @@ class Needs:
         self.how = how
         self._asked, self._store = asked, store
         self._image_dir = Path(image_dir) if image_dir else store.root.resolve() / "images"
-        self._ours: str | None = None
-        """The job of this command that downloads."""
+        self._ours: dict[Path, str] = {}
+        """What is needed, as the folder of all of it -> the job of this command that downloads that."""
 
     def images(self, deployments: Sequence[Deployment]) -> Mapping[str, str]:
         """Image -> the squash file that steps run in place of it."""
@@ -108,25 +108,30 @@ class Needs:
         downloads = self._downloads(groups)
         wanted = prefetch.missing(downloads, _nothing)
         if not wanted:
-            if self._ours is None:
+            if not self._ours:
                 prefetch.missing(downloads, _say)
             return None
-        folder = self.folder(wanted)
-        note = submitted.read(folder)
-        try:
-            if note is not None and submitted.look(note) is not None:
-                return note.job
-        except queue.Silent as silent:
-            raise Later(str(silent)) from silent
-        if self._ours is not None:
-            raise NotDownloaded(submitted.not_downloaded(self._store.root, self._ours))
-        files = self.files(wanted)
-        for name, text in files.items():
-            write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
-        self._ours = sbatch.submitted(folder / "jobs", files[SCRIPT])
-        submitted.write(folder, Submitted(self._ours, time.time(), ()))
-        _say(f"job {self._ours} downloads first: {names(wanted)}")
-        return self._ours
+        # While a job downloads, ever less is missing: what there was to do at first says which job that is.
+        key = self.folder(downloads)
+        ours = self._ours.get(key)
+        job = ours or _noted(self.folder(wanted))
+        if job is not None and _is_in_queue(job):
+            return job
+        if ours is not None and prefetch.missing(wanted, _nothing):
+            raise NotDownloaded(submitted.not_downloaded(self._store.root, ours))
+        if ours is not None:
+            # It has come to its end since we looked.
+            return None
+        self._ours[key] = self._submitted(wanted)
+        return self._ours[key]
+
+    def _submitted(self, wanted: Downloads) -> str:
+        folder, files = self.folder(wanted), self.files(wanted)
+        write_job(folder, files)
+        job = sbatch.submitted(folder / "jobs", files[SCRIPT])
+        submitted.write(folder, Submitted(job, time.time(), ()))
+        _say(f"job {job} downloads first: {names(wanted)}")
+        return job
 
     def planned(self, groups: Sequence[Group]) -> tuple[Path, dict[str, str]] | None:
         """Folder and files of the job that would download, null where none would."""
@@ -143,11 +148,12 @@ class Needs:
 
     @property
     def alive(self) -> list[str]:
-        """The job of this command that downloads, while it is in the queue."""
+        """Jobs of this command that download, while they are in the queue."""
+        jobs = list(self._ours.values())
         try:
-            return list(queue.in_queue([self._ours])) if self._ours is not None else []
+            return list(queue.in_queue(jobs)) if jobs else []
         except queue.Silent:
-            return [str(self._ours)]
+            return jobs
 
     def _named(self, groups: Sequence[Group]) -> list[Model]:
         points = [point for group in groups for point in group.points]
@@ -167,6 +173,20 @@ def names(downloads: Downloads) -> str:
     """What is downloaded, in words."""
     found = [*(model.id for model in downloads.models), *(image.reference for image in downloads.images)]
     return ", ".join(found)
+
+
+def _noted(folder: Path) -> str | None:
+    """The job that was last submitted for a folder, by whoever it was."""
+    note = submitted.read(folder)
+    return None if note is None else note.job
+
+
+def _is_in_queue(job: str) -> bool:
+    """Raises Later when Slurm does not say."""
+    try:
+        return submitted.look(Submitted(job, 0, ())) is not None
+    except queue.Silent as silent:
+        raise Later(str(silent)) from silent
 
 
 def _homeless(model: Model) -> list[Problem]:

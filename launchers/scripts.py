@@ -7,8 +7,6 @@ Never does: changing the files of a job that is in the queue.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 from compiler.batch import names
 from compiler.plan import Plan
@@ -17,7 +15,8 @@ from compiler.search import is_searched
 from compiler.sweep import Group
 from compiler.sweep import group as grouped
 from launchers.slurm import Slurm, write_job
-from launchers.store import Store, StoreError, write_atomically
+from launchers.store import Store, StoreError
+from launchers.store import write_job as write_files
 
 
 def write_scripts(plan: Plan, store: Store, system: Slurm) -> None:
@@ -26,7 +25,7 @@ def write_scripts(plan: Plan, store: Store, system: Slurm) -> None:
     groups = grouped(plan, new)
     system.warn(groups)
     if planned := system.needs.planned(groups):
-        print(f"servix: written: {_written(*planned) / PREFETCH}", file=sys.stderr)
+        print(f"servix: written: {write_files(*planned) / PREFETCH}", file=sys.stderr)
     for task in (task for chain in system.tasks(groups) for task in chain):
         script = names(task.number)[0]
         if job := next((found for group in task.groups if (found := _job(store, group))), None):
@@ -39,12 +38,6 @@ def write_scripts(plan: Plan, store: Store, system: Slurm) -> None:
             print(f"warning: {problem}", file=sys.stderr)
             return
         print(f"servix: written: {folder / script}", file=sys.stderr)
-
-
-def _written(folder: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
-    return folder
 
 
 def _job(store: Store, group: Group) -> str | None:

@@ -26,7 +26,7 @@ from compiler.estimate import estimate, time_words
 from compiler.plan import Deployment, Point
 from compiler.search import is_searched, most_measured
 from compiler.sweep import Group, split
-from launchers import leave, sbatch
+from launchers import containers, leave, sbatch
 from launchers.display import Display
 from launchers.host import Host
 from launchers.jobs import Jobs
@@ -131,14 +131,13 @@ class Slurm:
         """The group, in parts where it would take longer than a job may. What a search needs is not known before."""
         if is_searched(group.points):
             return [group]
-        return split(
-            group, limit.most_seconds(self.asked, group.deployment.ready_timeout_s, self.longest_min)
-        )[0]
+        around_s = limit.around_loads_s([group.deployment])
+        return split(group, limit.most_seconds(self.asked, around_s, self.longest_min))[0]
 
     def _minutes(self, task: Task, points: Sequence[Point]) -> int:
         """The time limit of a job."""
-        ready_s = max(one.ready_timeout_s for one in _deployments(task))
-        return limit.minutes(self.asked, _seconds(task, points), ready_s, self.longest_min)
+        around_s = limit.around_loads_s(_deployments(task), points, most_measured(points))
+        return limit.minutes(self.asked, _seconds(task, points), around_s, self.longest_min)
 
     def detach(
         self,
@@ -211,8 +210,10 @@ class Slurm:
                 for image in images
                 if image.startswith("/") and not Path(image).exists()
             ]
+            host = Host(("localhost",) * group.deployment.num_nodes)
+            if images and group.deployment.container is not None:
+                found += containers.not_there(group.deployment.container, host.environment()["PATH"])
             if not images:
-                host = Host(("localhost",) * group.deployment.num_nodes)
                 # What looks at GPUs is on the nodes that have some.
                 own = [one for one in group.deployment.processes if not one.sees_all_gpus]
                 found += not_there(replace(group.deployment, processes=tuple(own)), workloads, host)

@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from launchers import guard
@@ -36,6 +37,8 @@ YOUNG_S = 60.0
 AGAIN_S = 2.0
 PATIENCE_S = 300.0
 """A step that Slurm does not start for so long is given up."""
+LOOKS = 5
+"""So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
 TASK = "SERVIX_STEP"
 """Variable of every task that says whose it is."""
@@ -56,12 +59,31 @@ class StepSupervisor(Supervisor):
         self._over = False
         """Slurm has ended this life of the job, and nobody told us to stop."""
 
-    async def run(self, command: Command, timeout_s: float, given_up: GivenUp | None = None) -> Exit:  # noqa: ARG002
-        """The same; raises Died for a step that Slurm does not start as well. Nobody looks into a step."""
-        exit_ = await super().run(command, timeout_s)
+    async def run(self, command: Command, timeout_s: float, given_up: GivenUp | None = None) -> Exit:
+        """The same; raises Died for a step that Slurm does not start as well. Nobody looks into one on another node."""
+        look = None if given_up is None else partial(self._looking, command.name, given_up)
+        exit_ = await super().run(command, timeout_s, look)
         if exit_.code == NOT_STARTED:
             raise Died(command.name, None, command.log, _untaken(command))
         return exit_
+
+    async def _looking(self, name: str, given_up: GivenUp, _: int) -> str:
+        """The same of the step's first process, which is no child of ours."""
+        for _ in range(LOOKS):
+            if (pid := await self._first_process(name)) is not None:
+                return await given_up(pid)
+            await asyncio.sleep(AGAIN_S)
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def _first_process(self, name: str) -> int | None:
+        """Null for a step that does not run, or not on this node."""
+        step = (await self._steps() or {}).get(name)
+        said = await _ask("scontrol", "listpids", step) if step is not None else None
+        # PID JOBID STEPID LOCALID GLOBALID; those that a task has started have no LOCALID.
+        rows = [line.split() for line in (said or "").splitlines()]
+        found = [row[0] for row in rows if len(row) == 5 and row[3] == "0" and row[0].isdecimal()]
+        return int(found[0]) if found else None
 
     async def _ended(self, child: Child) -> int:
         code = await child.process.wait()

@@ -55,6 +55,7 @@ __all__ = [
     "standing_of",
     "works_on",
     "write_atomically",
+    "write_job",
 ]
 
 OWN_FILES = frozenset({"plan.json", "run.sh", "lmcache.yaml", "events.jsonl", deployed.NAME})
@@ -114,10 +115,7 @@ class Store:
 
     def write_job(self, deployments: Sequence[Deployment], files: Mapping[str, str]) -> Path:
         """The same folder, holding `files` (name -> text). Raises StoreError."""
-        folder = self.job_dir(deployments)
-        for name, text in files.items():
-            write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
-        return folder
+        return write_job(self.job_dir(deployments), files)
 
     def new_attempt(self, deployment: Deployment, point: Point) -> Attempt:
         """The next attempt at a point. Two callers never get the same one. Raises StoreError."""
@@ -276,6 +274,15 @@ class Store:
         except OSError:
             return {}
         return kept[1]
+
+
+def write_job(folder: Path, files: Mapping[str, str]) -> Path:
+    """The folder of a job, holding `files`, and that of its log: Slurm makes none. Raises StoreError."""
+    for name, text in files.items():
+        write_atomically(folder / name, text, mode=0o777 if text.startswith("#!") else 0o666)
+    with guarded(folder / "jobs"):
+        (folder / "jobs").mkdir(exist_ok=True)
+    return folder
 
 
 def works_on(holder: Mapping[str, Any] | None, digest: str) -> bool:

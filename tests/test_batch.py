@@ -13,7 +13,7 @@ import golden
 import pytest
 from compiling import plan
 
-from compiler import plan_json
+from compiler import limit, plan_json
 from compiler.allocation import Allocation, allocation, problems
 from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
@@ -100,6 +100,21 @@ def test_the_second_job_of_a_deployment_has_files_of_its_own() -> None:
     files = batch([deployment], made.points, Allocation(), PLACE, Size(5, number=2))
     assert set(files) == {"job-2.sbatch", "job-2.json"}
     assert files["job-2.sbatch"].rstrip().endswith(" '/shared/store/some 100%-0123456789' job-2.json")
+
+
+def test_hooks_and_accuracy_runs_count_in_the_time_of_a_job() -> None:
+    two = ("topology=separate", "aiperf.concurrency=2,4")
+    hooks = ("node_setup_command=date", "pre_test=date", "launch.hook_timeout_s=100")
+    runs = ("accuracy=mmlu", "accuracy.timeout_s=1000")
+    for arguments, of_all, of_one in (
+        ((), 600, 600),
+        (hooks, 800, 800),
+        (runs, 2600, 1600),
+        ((*hooks, *runs), 2800, 1800),
+    ):
+        made, deployment = compiled(*two, *arguments)
+        assert limit.around_loads_s([deployment], made.points) == of_all
+        assert limit.around_loads_s([deployment], made.points, 1) == of_one
 
 
 def test_options_come_back_as_they_are() -> None:

@@ -177,6 +177,21 @@ def test_what_is_not_ours_stays_and_is_told(store: Store, tmp_path: Path) -> Non
     assert (mine / "precious").exists()
 
 
+def test_what_jobs_have_left_goes_with_their_deployment(store: Store) -> None:
+    _, (folder, *_) = written(store, *SWEEP, verdict=KILLED)
+    names = ("12.log", "12_submission.sh", ".submission_file_0a1b.sh")
+    (folder.parent / "jobs").mkdir()
+    for name in ("job.sbatch", "job.json", "job-2.sbatch", "job-2.json", *(f"jobs/{name}" for name in names)):
+        (folder.parent / name).write_text("x")
+    mine = folder.parent / "jobs" / "notes.log"
+    mine.write_text("mine")
+    assert left(store) == {str(mine.relative_to(store.root)): "is not of servix"}
+    mine.unlink()
+    assert left(store) == {}
+    assert found(store, yes=True) == [("deployment", below(store, folder.parent))]
+    assert not folder.parent.exists()
+
+
 FOREIGN = (
     "store/.mine.tmp",
     "store/.mine.123-abc.tmp",

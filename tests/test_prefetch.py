@@ -24,8 +24,12 @@ from compiler.allocation import allocation
 from compiler.batch import Place, prefetch
 from compiler.plan import Plan
 from compiler.prefetch import SCRIPT, WORK, Downloads, Image, Model, from_json, images, models
-from launchers import hub, queue, sbatch
+from compiler.sweep import group
+from launchers import hub, queue, sbatch, submitted
+from launchers.needs import Needs, NotDownloaded
 from launchers.prefetch import Failed, fetch, missing, of_file
+from launchers.queue import InQueue
+from launchers.store import Store
 from tests.fakes.hub import COMMIT, Hub
 
 REAL = ("system=slurm", "model=qwen3-0.6b", "topology=shared")
@@ -326,3 +330,35 @@ def test_an_import_that_fails_leaves_nothing_that_looks_whole(
     knob(calls, "")
     fetch(wanted, print)
     assert path.is_file()
+
+
+# --- jobs that download
+
+
+def test_each_deployment_of_a_sweep_waits_for_its_own_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: dict[str, InQueue] = {}
+
+    def taken(*_: object) -> str:
+        job = str(len(alive) + 1)
+        alive[job] = InQueue("RUNNING", "", "")
+        return job
+
+    monkeypatch.setattr(sbatch, "submitted", taken)
+    monkeypatch.setattr(submitted, "_QUEUE", queue.Queue())
+    monkeypatch.setattr(queue, "FRESH_S", -1)
+    monkeypatch.setattr(queue, "in_queue", lambda jobs: {job: alive[job] for job in jobs if job in alive})
+    made = plan(*REAL, f"system.hf_home={tmp_path}/hf", "model.id=a/b,a/c")
+    first, second = group(made, made.points)
+    needs = Needs("job", None, allocation({}), Store(tmp_path / "outputs"))
+    assert [needs.job([one]) for one in (first, second, first)] == ["1", "2", "1"]
+    assert needs.alive == ["1", "2"]
+    # The job has done it, and is over.
+    cached(tmp_path / "hf" / "hub")
+    alive.pop("1")
+    assert needs.job([first]) is None
+    assert needs.job([second]) == "2"
+    alive.pop("2")
+    with pytest.raises(NotDownloaded):
+        needs.job([second])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commanding import FAKE, ROOT, RUN, Command, environment
-from slurm_cluster import NEEDED, ONE, SLOW, job_of, load, slurm, tasks, under_load, verdict, wait_until
+from commanding import FAKE, ROOT, RUN, TELLING, Command, environment
+from slurm_cluster import (
+    NEEDED,
+    ONE,
+    SLOW,
+    Cluster,
+    job_of,
+    load,
+    slurm,
+    tasks,
+    under_load,
+    verdict,
+    wait_until,
+)
 
 from tests.test_turns import read_until
 
@@ -104,6 +117,21 @@ def test_a_worker_that_is_killed_is_named(start: Callable[..., Command], tmp_pat
     (folder,) = (tmp_path / "outputs" / "store").glob("*-tiny-*")
     os.kill(tasks(folder)["aggregated-0"], signal.SIGKILL)
     assert "aggregated-0 was killed by SIGKILL" in verdict(command)
+
+
+def test_a_worker_of_aiperf_killed_in_a_step_ends_the_wait(
+    start: Callable[..., Command], cluster: Cluster
+) -> None:
+    command = start(*ONE, "aiperf.request_count=400", "aiperf.concurrency=2", TELLING)
+    command.until(lambda: command.answers() >= 5)
+    found = [pid for pids in cluster.processes().values() for pid in pids]
+    (victim,) = [
+        pid for pid in found if re.match(r"aiperf worker_[0-9a-f]+", Path(f"/proc/{pid}/cmdline").read_text())
+    ]
+    os.kill(victim, signal.SIGKILL)
+    begun = time.monotonic()
+    assert re.match(r"aiperf worker\S* was killed by SIGKILL; ", verdict(command))
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [(b"\n", True), (b"c\n", False)], ids=["detach", "cancel"])
@@ -203,10 +231,12 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("+hydra.launcher.additional_parameters.gpus_per_node=2",),
         ("hydra.launcher.additional_parameters.gpus_per_node = 2", "GPUs are those of the plan"),
     ),
+    (("system.image=a/b:1",), ("system.container = 'pyxis'", "this Slurm has no Pyxis")),
+    (("system.image=a/b:1", "system.container=enroot"), ("not installed: enroot",)),
 ]
 
 
-@pytest.mark.parametrize(("more", "words"), REFUSED, ids=["partition", "GPUs", "planned"])
+@pytest.mark.parametrize(("more", "words"), REFUSED, ids=["partition", "GPUs", "planned", "pyxis", "enroot"])
 def test_what_cannot_run_is_refused_before_anything_is_submitted(
     start: Callable[..., Command], more: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
@@ -226,3 +256,14 @@ def test_the_emitted_script_is_what_runs(start: Callable[..., Command]) -> None:
     wait_until(lambda: list(script.parent.glob("jobs/*_submission.sh")))
     (sent,) = script.parent.glob("jobs/*_submission.sh")
     assert sent.read_text() == planned == script.read_text()
+
+
+def test_the_emitted_script_can_be_submitted_by_hand(start: Callable[..., Command]) -> None:
+    asked = (*FAKE, "system=mini", "topology=aggregated")
+    command = start(*asked, "action=plan")
+    assert command.ended()[0] == 0
+    (script,) = command.output_dir.glob("store/*/job.sbatch")
+    slurm("sbatch", str(script))
+    wait_until(lambda: list(script.parent.glob("*/result.json")))
+    code, _, err = start(*asked).ended()
+    assert (code, "1 done before" in err) == (0, True), err
