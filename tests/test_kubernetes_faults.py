@@ -66,7 +66,7 @@ STAGES = {
     "permissions are asked": ("create", "selfsubjectaccessreviews", 3),
     "GPUs are counted": ("list", "nodes", 0),
     "dry run": ("patch", GRAPHS, 0),
-    "volume": ("patch", "persistentvolumeclaims", 0),
+    "volume": ("patch", "persistentvolumeclaims", 1),
     "deployment": ("patch", GRAPHS, 1),
     "what belongs to it": ("patch", "services", 1),
     "work of the Job": ("create", "configmaps", 0),
