@@ -224,7 +224,7 @@ class Turn:
                 return
             if end is not None and not end.complete and not end.late and _was_stopped(heard):
                 end = JobEnd(False, "was stopped from outside", again=True)
-            elif end is None or end.complete or heard.over is not None:
+            elif end is None or end.complete or (heard.over is not None and not _was_stopped(heard)):
                 self._settled(heard, job)
                 return
             if not end.again:
