@@ -30,6 +30,8 @@ _BEFORE = "|".join(
         rf"(?<![A-Za-z0-9_])-{{1,2}}(?:[A-Za-z0-9_-]{{0,60}}[_-])?{_TAIL}[\"']?[\s,]+(?![\"']?-)",
         rf"{_NAME}(?::\s+|[\"']\s*:\s*)",
         rf"[{{,]\s*{_NAME}\s*:\s*",
+        # A variable as a pod has it.
+        rf"{_NAME}[\"']?\s*,\s*[\"']?value[\"']?\s*:\s*",
         # A scheme is no value: `Bearer $TOKEN` is filled in later.
         rf"{_HEADER}[\"']?\s*:\s*(?:\w+\s+)?+",
         rf"{_HEADER}=(?:\w+\s+)?+",
@@ -97,13 +99,24 @@ def masked_data(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, Mapping):
-        return {key: masked_data(item, str(key)) for key, item in value.items()}
+        kept = {key: masked_data(item, str(key)) for key, item in value.items()}
+        return {**kept, "value": MASK} if is_variable(value) else kept
     if isinstance(value, list | tuple):
         names = [
             "" if _flag(item) else _flag(before) for before, item in zip(("", *value), value, strict=False)
         ]
         return [masked_data(item, name) for item, name in zip(value, names, strict=True)]
     return value
+
+
+def is_variable(entry: Mapping[Any, Any]) -> bool:
+    """True for a variable as pods have them whose value is a secret.
+
+    >>> is_variable({"name": "HF_TOKEN", "value": "abc"}), is_variable({"name": "HF_TOKEN", "valueFrom": {}})
+    (True, False)
+    """
+    name = entry.get("name")
+    return isinstance(name, str) and is_name(name) and not holds_nothing(entry.get("value"))
 
 
 def holds_nothing(value: Any) -> bool:

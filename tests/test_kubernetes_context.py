@@ -1,5 +1,6 @@
 """Which cluster and namespace a kubeconfig and two keys mean, and what is said where they leave a choice."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import pytest
 
 from compiler.errors import format_problem
+from launchers.kubernetes.api import Cluster, Denied
 from launchers.kubernetes.context import context_of
 from launchers.refusal import Unfit
+
+PLUGIN = "client.authentication.k8s.io/v1"
 
 
 def kubeconfig(path: Path, contexts: dict[str, str | None], **user: Any) -> Path:
@@ -105,6 +109,31 @@ def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(Unfit):
         context_of({})
+
+
+UNUSABLE: list[tuple[str, dict[str, Any]]] = [
+    ("certificate that is not there", {"client-certificate": "/nowhere", "client-key": "/nowhere"}),
+    ("certificate that is none", {"client-certificate": __file__, "client-key": __file__}),
+    ("file without a token", {"tokenFile": "/nowhere"}),
+    ("plugin that is not there", {"exec": {"apiVersion": PLUGIN, "command": "no-such-plugin"}}),
+    ("plugin that fails", {"exec": {"apiVersion": PLUGIN, "command": "false"}}),
+    ("a way that is gone", {"auth-provider": {"name": "gcp"}}),
+]
+
+
+@pytest.mark.parametrize("user", [row[1] for row in UNUSABLE], ids=[row[0] for row in UNUSABLE])
+def test_credentials_that_cannot_be_used(
+    user: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", {"a": "ns"}, **user)))
+    context = context_of({})
+
+    async def asked() -> None:
+        async with Cluster(context.connect, print) as cluster:
+            await cluster.get("v1", "Pod", "x")
+
+    with pytest.raises(Denied, match="the kubeconfig's credentials cannot be used"):
+        asyncio.run(asked())
 
 
 def test_a_plugin_of_the_newest_form_gives_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

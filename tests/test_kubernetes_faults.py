@@ -66,7 +66,7 @@ STAGES = {
     "permissions are asked": ("create", "selfsubjectaccessreviews", 3),
     "GPUs are counted": ("list", "nodes", 0),
     "dry run": ("patch", GRAPHS, 0),
-    "volume": ("patch", "persistentvolumeclaims", 0),
+    "volume": ("patch", "persistentvolumeclaims", 1),
     "deployment": ("patch", GRAPHS, 1),
     "what belongs to it": ("patch", "services", 1),
     "work of the Job": ("create", "configmaps", 0),
@@ -264,6 +264,26 @@ def test_a_benchmark_that_runs_out_of_memory_is_told(run: Run) -> None:
     assert code == 3, err
     assert told(out + err, "OOMKilled")
     assert is_clean(run.cluster)
+
+
+def test_a_job_that_takes_longer_than_it_may_is_told(run: Run) -> None:
+    def hurry() -> None:
+        (job,) = run.cluster.all(kinds.JOB)
+        run.cluster.store.put(kinds.JOB, {**job, "spec": {**job["spec"], "activeDeadlineSeconds": 0}})
+
+    code, out, err = disturbed(run, hurry, ONE).ended()
+    assert code == 3, err
+    assert told(out + err, "took longer than it may (activeDeadlineSeconds)"), out + err
+    assert is_clean(run.cluster)
+
+
+def test_a_worker_that_is_replaced_costs_a_stack(run: Run) -> None:
+    def replace() -> None:
+        name = run.pod("decode")
+        run.cluster.objects.delete(kinds.POD, run.cluster.namespace, name, grace_s=0)
+
+    err = ends_well(run, disturbed(run, replace), 2)
+    assert told(err, "in the place of another") or told(err, "ended with"), err
 
 
 def test_a_frontend_that_runs_out_of_memory_costs_a_stack(run: Run) -> None:

@@ -85,6 +85,12 @@ STORIES: list[tuple[str, list[tuple[float, Look]], tuple[str, ...], bool]] = [
         ("not every pod is ready any more: decode 0/1",),
         True,
     ),
+    (
+        "a pod in the place of another",
+        [(0, look(UP, pod("a"))), (5, look(UP, pod("b")))],
+        ("pod b came in the place of another",),
+        True,
+    ),
     ("probes are late", [(0, look(UP, pod())), (5, look(SHORT, pod())), (99, look(SHORT, pod()))], (), True),
     (
         "the Job's image",

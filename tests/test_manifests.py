@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from compiler import late
 from compiler.digest import short
-from compiler.manifests import benchmark, files, manifests, work_of, yaml_text
+from compiler.manifests import TooLong, benchmark, files, fitting, manifests, work_of, yaml_text
 from compiler.manifests.bound import OWN_ADDRESS, POD_IP, Names
 from compiler.manifests.merged import merged
 from compiler.manifests.names import name_of
@@ -72,16 +72,12 @@ def test_every_object_is_of_its_kind(name: str) -> None:
     assert found == []
 
 
+@pytest.mark.skipif(not DEFINITIONS, reason="the operator's definition is not beside this checkout")
 @CASES
 def test_every_graph_is_what_the_operator_defines(name: str) -> None:
     """By the operator's own definition, where that is at hand; the test above needs none."""
     graphs = [each for each in everything(name) if each["kind"] == "DynamoGraphDeployment"]
-    found = [
-        line
-        for each in graphs
-        if DEFINITIONS
-        for line in structure.check(each, DEFINITIONS[each["apiVersion"]])
-    ]
+    found = [line for each in graphs for line in structure.check(each, DEFINITIONS[each["apiVersion"]])]
     assert found == []
 
 
@@ -289,6 +285,22 @@ def test_the_work_comes_back_in_the_pod(loads: str, file: str) -> None:
     assert (
         job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == config_map["metadata"]["name"]
     )
+
+
+def test_points_that_one_job_cannot_be_told_of_are_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = ",".join(map(str, range(1, 151)))
+    made = clusters.planned(f"aiperf.concurrency={loads}", "aiperf.request_count=200")
+    (only,), own = made.deployments, clusters.deployment()[1]
+    monkeypatch.setattr("compiler.manifests.work.MOST", 16_000)
+    config_map, job = manifests(only, made.points, own).benchmark
+    first = work_of(read(config_map)).points
+    assert 0 < len(first) < len(made.points)
+    assert first == made.points[: len(first)] == fitting(only, made.points, own, 1)
+    assert job["metadata"]["annotations"]["servix.dev/points"].count(",") == len(first) - 1
+    searched = tuple(replace(p, config={**p.config, "search": "bisect"}) for p in made.points)
+    for points in (searched, made.points):
+        with pytest.raises(TooLong, match="150 points are more than a ConfigMap holds"):
+            benchmark(only, points, own, 1) if points is made.points else manifests(only, points, own)
 
 
 @pytest.mark.parametrize("wrong", [{}, {PLAIN: b"{}"}, {PLAIN: b"x"}, {PACKED: b"x"}, {PLAIN: b"[1]"}])

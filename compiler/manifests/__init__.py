@@ -13,7 +13,7 @@ from typing import Any
 
 from compiler import quote
 from compiler.manifests.benchmark import benchmark as _benchmark
-from compiler.manifests.benchmark import results_claim
+from compiler.manifests.benchmark import fitting, results_claim
 from compiler.manifests.bound import Names, names_of
 from compiler.manifests.components import components_of
 from compiler.manifests.names import DIGEST, MANAGED_BY, ROLE, head_of, labels_of, name_of
@@ -21,8 +21,9 @@ from compiler.manifests.operator import graph, quantity
 from compiler.manifests.plain import plain
 from compiler.manifests.pods import LMCACHE
 from compiler.manifests.settings import Settings, settings_of
-from compiler.manifests.work import Work, of_deployment, work_of
+from compiler.manifests.work import TooLong, Work, of_deployment, work_of
 from compiler.plan import Deployment, Point
+from compiler.search import is_searched
 
 __all__ = [
     "BENCHMARK",
@@ -30,9 +31,11 @@ __all__ = [
     "Manifests",
     "Object",
     "Settings",
+    "TooLong",
     "Work",
     "benchmark",
     "files",
+    "fitting",
     "manifests",
     "settings_of",
     "work_of",
@@ -54,7 +57,8 @@ class Manifests:
     stack: tuple[Object, ...]
     """In the order they are applied. The first owns the others: it goes last, and they with it."""
     benchmark: tuple[Object, ...]
-    """ConfigMap and Job of the first attempt; empty without points. The owner is the same."""
+    """ConfigMap and Job of the first attempt, at as many points as fit; empty without points. The owner is the
+    same."""
     claim: Object | None
     """Results volume that is made where it is missing, and never removed; null: it is the user's."""
 
@@ -67,7 +71,7 @@ class Manifests:
 def manifests(deployment: Deployment, points: Sequence[Point], settings: Settings) -> Manifests:
     """Everything of a deployment and its points, those of other deployments left out.
 
-    Raises ValueError for what `rules.kubernetes` refuses.
+    Raises ValueError for what `rules.kubernetes` refuses, TooLong for a search of more points than a Job is told of.
     """
     own, names = settings.own, names_of(deployment, settings)
     components = components_of(deployment, own.host_network)
@@ -82,7 +86,7 @@ def manifests(deployment: Deployment, points: Sequence[Point], settings: Setting
         name_of(deployment),
         settings.system.namespace,
         _placed(stack, settings),
-        benchmark(deployment, mine, settings, 1) if mine else (),
+        _first(deployment, mine, settings) if mine else (),
         _claim(settings),
     )
 
@@ -92,6 +96,15 @@ def benchmark(
 ) -> tuple[Object, ...]:
     """ConfigMap and Job of one attempt at points of a deployment, in the order they are given."""
     return _placed(_benchmark(deployment, points, settings, attempt), settings)
+
+
+def _first(deployment: Deployment, points: Sequence[Point], settings: Settings) -> tuple[Object, ...]:
+    try:
+        return benchmark(deployment, points, settings, 1)
+    except TooLong:
+        if is_searched(points):
+            raise
+        return benchmark(deployment, fitting(deployment, points, settings, 1), settings, 1)
 
 
 def files(deployment: Deployment, points: Sequence[Point], settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from compiler.manifests.names import DIGEST, POINT, POINTS, ROLE, head_of, label
 from compiler.manifests.placing import beside
 from compiler.manifests.pods import image, model_cache, scheduling, token
 from compiler.manifests.settings import Settings
-from compiler.manifests.work import Work, files_of, of_deployment
+from compiler.manifests.work import TooLong, Work, files_of, of_deployment
 from compiler.plan import Deployment, Point
 
 PROGRAM = "launchers.kubernetes.bench"
@@ -53,10 +53,26 @@ def deadline_s(deployment: Deployment, points: Sequence[Point], settings: Settin
     return math.ceil(LEAST_S + deployment.ready_timeout_s + settings.own.bench.head_room * estimated)
 
 
+def fitting(
+    deployment: Deployment, points: Sequence[Point], settings: Settings, attempt: int
+) -> tuple[Point, ...]:
+    """The first points of the deployment, as many as one Job is told of. Raises TooLong where not one is."""
+    mine = of_deployment(deployment, points)
+    while True:
+        try:
+            files_of(work(deployment, mine, settings, attempt))
+        except TooLong as problem:
+            if len(mine) == 1:
+                raise
+            mine = mine[: max(1, problem.fits)]
+        else:
+            return mine
+
+
 def benchmark(
     deployment: Deployment, points: Sequence[Point], settings: Settings, attempt: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ConfigMap and the Job. Raises ValueError for more points than a ConfigMap holds."""
+    """The ConfigMap and the Job. Raises TooLong for more points than a ConfigMap holds."""
     mine = of_deployment(deployment, points)
     labels = {**labels_of(deployment), ROLE: ROLE_NAME}
     if len(mine) == 1:

@@ -25,6 +25,14 @@ MOST = 1_000_000
 """Bytes that fit in a ConfigMap, with a little to spare for its metadata."""
 
 
+class TooLong(ValueError):
+    """A ConfigMap does not hold the work. It might with `fits` points."""
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__(f"{number} points are more than a ConfigMap holds")
+        self.fits = int(0.9 * number * MOST / size)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a Job finds in its folder."""
@@ -40,7 +48,7 @@ class Work:
 
 
 def files_of(work: Work) -> dict[str, dict[str, str]]:
-    """`data` or `binaryData` of the ConfigMap. Raises ValueError for more than it holds."""
+    """`data` or `binaryData` of the ConfigMap. Raises TooLong for more than it holds."""
     common = work.points[0].config if work.points else {}
     points = tuple(replace(point, config=_difference(common, point.config)) for point in work.points)
     content = {
@@ -56,7 +64,7 @@ def files_of(work: Work) -> dict[str, dict[str, str]]:
         return {"data": {PLAIN: text}}
     packed = base64.b64encode(zlib.compress(text.encode(), 6)).decode()
     if len(packed) > MOST:
-        raise ValueError(f"{len(work.points)} points are more than a ConfigMap holds")
+        raise TooLong(len(work.points), len(packed))
     return {"binaryData": {PACKED: packed}}
 
 

@@ -94,12 +94,15 @@ def secrets_of_workload(config: Config, placement: Placement) -> Iterable[Proble
 
 
 def _secrets_in(config: Config, names: Iterable[str]) -> Iterable[Problem]:
-    return (_secret(key) for name in names for key in _secrets(getattr(config, name), name, name))
+    of_pods = config.system.kind == "kubernetes"
+    return (_secret(key, of_pods) for name in names for key in _secrets(getattr(config, name), name, name))
 
 
-def _secret(key: str) -> Problem:
+def _secret(key: str, of_pods: bool) -> Problem:
     reason = "looks like a secret, and all that is configured is written into files"
     hint = "export it in your shell: HF_* variables reach the processes without being written"
+    if of_pods:
+        hint = "refer to a Secret of the cluster: system.kubernetes.hf_token_from.name, or valueFrom"
     return error("secret", key, NOTHING, reason, hint)
 
 
@@ -117,6 +120,8 @@ def _secrets(value: Any, key: str, name: str) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _secrets(item, f"{key}.{index}", "")
+    elif isinstance(value, Mapping) and secret.is_variable(value):
+        yield f"{key}.value"
     elif isinstance(value, Mapping) or is_dataclass(value):
         for inner, item in _items(value):
             yield from _secrets(item, f"{key}.{inner}" if key else inner, inner)

@@ -93,7 +93,13 @@ class Cluster:
         self._away_since: float | None = None
 
     async def __aenter__(self) -> Cluster:
-        self._client = self._connect()
+        from lightkube.core.exceptions import ConfigError
+
+        try:
+            # Certificates that a kubeconfig names are read now.
+            self._client = self._connect()
+        except (ConfigError, OSError, ValueError) as problem:
+            raise _unusable("connect", problem) from problem
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -171,11 +177,15 @@ class Cluster:
             if problem.status != 404:
                 raise
 
-    async def gone(self, version: str, kind: str, name: str, timeout_s: float) -> bool:
-        """Whether an object that was deleted is gone in time. Raises Refused, Silent."""
+    async def gone(
+        self, version: str, kind: str, name: str, timeout_s: float, uid: str | None = None
+    ) -> bool:
+        """Whether an object that was deleted is gone in time: with `uid`, this very one. Raises Refused, Silent."""
         deadline, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
         # A watch that is opened after the end never tells of it.
-        while await self.get(version, kind, name) is not None:
+        while (found := await self.get(version, kind, name)) is not None:
+            if uid not in (None, found["metadata"].get("uid")):
+                return True
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(pause)
@@ -270,11 +280,16 @@ def _translated(what: str):  # type: ignore[no-untyped-def]
         raise _Away(f"{what}: no answer in time") from problem
     except httpx2.HTTPError as problem:
         raise _Away(f"{what}: {str(problem) or type(problem).__name__}") from problem
-    except ConfigError as problem:
-        raise Denied(what, 401, f"the kubeconfig's credentials cannot be used: {problem}") from problem
+    except (ConfigError, FileNotFoundError, PermissionError) as problem:
+        # Plugins that give tokens are run when they are needed.
+        raise _unusable(what, problem) from problem
     except (OSError, KeyError, ValueError, RuntimeError) as problem:
         # What a proxy answers may be no JSON; a stream's refusal cannot be read by lightkube.
         raise _Away(f"{what}: {str(problem) or type(problem).__name__}") from problem
+
+
+def _unusable(what: str, problem: Exception) -> Denied:
+    return Denied(what, 401, f"the kubeconfig's credentials cannot be used: {problem}")
 
 
 def _refusal(what: str, problem: Any) -> Exception:

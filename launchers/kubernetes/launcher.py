@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compiler.errors import error
-from compiler.manifests import Settings, manifests, settings_of
+from compiler.manifests import Settings, TooLong, manifests, settings_of
 from compiler.plan import Deployment
 from compiler.search import is_searched
 from compiler.sweep import Group
@@ -52,9 +52,16 @@ class Kubernetes:
             raise Unfit([error(CODE, "system.context", context.name, str(trouble))]) from trouble
 
     async def _check(self, context: Context, groups: Sequence[Group]) -> None:
-        wanted = [
-            (group.deployment, manifests(group.deployment, group.points, self.settings)) for group in groups
-        ]
+        try:
+            wanted = [
+                (group.deployment, manifests(group.deployment, group.points, self.settings))
+                for group in groups
+            ]
+        except TooLong as problem:
+            hint = "search among fewer, or sweep them"
+            raise Unfit(
+                [error(CODE, "search", groups[0].points[0].config.get("search"), str(problem), hint)]
+            ) from problem
         async with Cluster(context.connect, _say, silence_s=CHECK_S) as cluster:
             if found := await problems(cluster, wanted, self.settings):
                 raise Unfit(found)

@@ -12,6 +12,7 @@ from typing import Any
 
 from compiler.errors import Problem, error
 from compiler.manifests import Manifests, Settings
+from compiler.manifests.pods import VIRTUAL
 from compiler.plan import Deployment
 from launchers.kubernetes.api import Cluster, Denied, Object, Refused
 
@@ -21,11 +22,13 @@ CRD = "dynamographdeployments.nvidia.com"
 RIGHTS = (
     *(("", "pods", verb) for verb in ("list", "watch")),
     ("", "pods/log", "get"),
-    *(("", "configmaps", verb) for verb in ("create", "list", "delete")),
+    *(("", "configmaps", verb) for verb in ("create", "get", "list", "delete")),
     *(("batch", "jobs", verb) for verb in ("create", "get", "list", "watch", "delete")),
 )
 """What a run cannot do without: group, resource, verb."""
-OF_KIND = ("create", "patch", "get", "watch", "delete")
+OF_OWNER = ("create", "patch", "get", "watch", "delete")
+APPLIED = ("create", "patch", "get")
+"""What server-side apply asks of a kind, and who looks at it."""
 
 
 async def problems(
@@ -49,9 +52,9 @@ async def _access(cluster: Cluster, deployments: Sequence[tuple[Deployment, Mani
     """Rights that are missing, in one line."""
     wanted = dict.fromkeys(RIGHTS)
     for _, made in deployments:
-        group, _, _ = str(made.owner["apiVersion"]).rpartition("/")
-        plural = f"{str(made.owner['kind']).lower()}s"
-        wanted |= dict.fromkeys((group, plural, verb) for verb in OF_KIND)
+        wanted |= dict.fromkeys((*_resource(made.owner), verb) for verb in OF_OWNER)
+        others = [*made.stack[1:], *([made.claim] if made.claim is not None else [])]
+        wanted |= dict.fromkeys((*_resource(one), verb) for one in others for verb in APPLIED)
     try:
         missing = [right for right in wanted if not await _may(cluster, *right)]
     except Refused as refused:
@@ -62,6 +65,11 @@ async def _access(cluster: Cluster, deployments: Sequence[tuple[Deployment, Mani
     listed = ", ".join(f"{verb} {resource}" for _, resource, verb in missing)
     reason = f"you may not do what a run needs: {listed}"
     return [error(CODE, "system.namespace", cluster.namespace, reason, "ask for a role with these rights")]
+
+
+def _resource(one: Object) -> tuple[str, str]:
+    """Group of an object, and the name of its kind in rules."""
+    return str(one["apiVersion"]).rpartition("/")[0], f"{str(one['kind']).lower()}s"
 
 
 async def _may(cluster: Cluster, group: str, resource: str, verb: str) -> bool:
@@ -172,7 +180,8 @@ async def _gpus(
     """GPUs that the cluster does not have at all, and a quota that does not suffice. What others hold comes back."""
     resource, found = settings.own.gpu_resource, list[Problem]()
     pod_gpus = max((_most_per_pod(made, resource) for _, made in deployments), default=0)
-    total = max((deployment.gpus for deployment, _ in deployments), default=0)
+    # Simulated GPUs are asked of nobody.
+    total = max((d.gpus for d, _ in deployments if d.gpu != VIRTUAL), default=0)
     try:
         nodes = await cluster.find("v1", "Node")
     except Refused:
@@ -211,8 +220,11 @@ async def _quota(cluster: Cluster, resource: str, total: int) -> list[Problem]:
 async def _dry_run(cluster: Cluster, made: Manifests) -> list[Problem]:
     """What the API server says against the very objects, without storing any."""
     found = []
-    for one in (*made.stack, *made.benchmark):
+    for one in (*([made.claim] if made.claim is not None else []), *made.stack, *made.benchmark):
         try:
+            if one is made.claim and await cluster.get("v1", one["kind"], one["metadata"]["name"]):
+                # It stays as it was made.
+                continue
             if one["kind"] == "Job":
                 await cluster.create(
                     {**one, "metadata": {**one["metadata"], "name": f"{made.name}-check"}}, True

@@ -101,6 +101,8 @@ class Served:
             and await self.cluster.get("v1", claim["kind"], claim["metadata"]["name"]) is None
         ):
             await self.cluster.apply(claim)
+        # Until there is an answer, whatever is there of this name may be ours.
+        self._reference = {}
         owner = await self.cluster.apply(_noted(self.made.owner))
         self._own(owner)
         for one in self.made.stack[1:]:
@@ -159,9 +161,19 @@ class Served:
         return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
 
     async def down(self) -> list[str]:
-        """Deletes everything and waits until it is gone; gives what is not gone in time. Raises Refused, Silent."""
+        """Deletes everything and waits until it is gone; gives what is not gone in time. Raises Refused, Silent.
+
+        What another command has applied anew meanwhile is left to that.
+        """
+        owner, ours = await self.cluster.get(*self.kind, self.name), self._reference.get("uid")
+        if owner is not None and ours not in (None, owner["metadata"].get("uid")):
+            return []
         await self.cluster.delete(*self.kind, self.name)
-        left = [] if await self.cluster.gone(*self.kind, self.name, GONE_S) else [str(self)]
+        ours = None if owner is None else owner["metadata"].get("uid")
+        left = [] if await self.cluster.gone(*self.kind, self.name, GONE_S, ours) else [str(self)]
+        now = await self.cluster.get(*self.kind, self.name)
+        if now is not None and now["metadata"].get("uid") != ours:
+            return left
         for version, kind in OWNED:
             try:
                 rest = await self.cluster.find(version, kind, self._selector)

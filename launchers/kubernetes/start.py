@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from launchers.kubernetes import verdict
+from launchers.kubernetes.api import Object
 from launchers.kubernetes.served import Look
 from launchers.kubernetes.verdict import Finding, Killed
 
@@ -37,7 +38,8 @@ class Start:
         self._short_since: float | None = None
         self._hopeless: dict[str, float] = {}
         self._before: set[Killed] = set()
-        self._pods = 0
+        self._pods: frozenset[str] = frozenset()
+        """Those that it became ready with."""
 
     def due_s(self, now: float) -> float:
         """Seconds until something is decided without any news."""
@@ -57,7 +59,7 @@ class Start:
         self._before.update(ends)
         if not look.progress.ready:
             return self._not_ready(look, now)
-        self.ready, self._pods = True, len(look.serving)
+        self.ready, self._pods = True, frozenset(map(_identity, look.serving))
         self._hopeless.clear()
         self.told(f"every pod is ready after {now - self._begun:.1f} s: {look.progress.what}")
         return ()
@@ -70,6 +72,9 @@ class Start:
         """Why it is lost that was ready."""
         if ends:
             return tuple(map(str, ends))
+        if new := [pod for pod in look.serving if _identity(pod) not in self._pods]:
+            # What it replaces may be gone without a trace, and what that had cached is.
+            return (f"pod {new[0]['metadata']['name']} came in the place of another",)
         wrong = self._seen(verdict.findings(look.measuring))
         if why := self._without_hope(wrong, now):
             # It is the pod that measures which cannot start.
@@ -79,7 +84,7 @@ class Start:
         if not look.progress.ready:
             self.told(reason)
         running = [pod for pod in look.serving if (pod.get("status") or {}).get("phase") == "Running"]
-        if look.progress.ready or len(running) >= self._pods:
+        if look.progress.ready or len(running) >= len(self._pods):
             # Under load, probes of pods that do their work may be late.
             self._short_since = None
             return ()
@@ -118,3 +123,8 @@ class Start:
         current = {finding.pod: finding for finding in wrong if finding.hopeless}
         self._hopeless = {pod: self._hopeless.get(pod, now) for pod in current}
         return tuple(str(one) for pod, one in current.items() if now - self._hopeless[pod] >= one.patience_s)
+
+
+def _identity(pod: Object) -> str:
+    """Of one pod: the next of the same name has another."""
+    return str(pod["metadata"].get("uid") or pod["metadata"]["name"])

@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from compiler.manifests import Settings
+from compiler.digest import short
+from compiler.manifests import Settings, fitting
+from compiler.manifests.names import POINTS
 from compiler.plan import Deployment, Point
 from launchers import deployed, session
 from launchers.agenda import MOST_HITS
@@ -68,7 +70,7 @@ class Turn:
         whether what runs in the cluster is left there."""
         self._cluster, self._deployment, self._store = cluster, deployment, store
         self._points, self._searched = tuple(points), tuple(searched)
-        self._tell, self._stays = tell, stays
+        self._tell, self._stays, self._settings = tell, stays, settings
         self.served = Served(cluster, deployment, settings)
         ran = {"namespace": cluster.namespace, "name": self.served.name, "claim": _claim(settings)}
         asked = self._searched or self._points
@@ -80,6 +82,8 @@ class Turn:
         self._unheard = 0
         self._unmade_since: float | None = None
         self._job_name = ""
+        self._asked: frozenset[str] = frozenset()
+        """Short digests of the points that the Job is to measure."""
         self._is_over = False
         self._start = self._new_start()
         self._looked: Look | None = None
@@ -141,6 +145,7 @@ class Turn:
         self._start, self._shown = self._new_start(), False
         self._tell("deployment_start", deployment=self._deployment.name, run=self.served.name)
         self._collector.again = self._lost < self._restarts
+        stays = False
         try:
             if job is None:
                 await self.served.apply()
@@ -153,9 +158,14 @@ class Turn:
         except Refused as refused:
             if refused.status == 404 or TERMINATING in refused.said:
                 await self._say_if_deleted(refused)
+            stays = refused.status == EXPIRED
+            raise
+        except Silent:
+            # It is gone on with: what is measured meanwhile would be lost with the stack.
+            stays = True
             raise
         finally:
-            if not _is_cancelled():
+            if not stays and not _is_cancelled():
                 await self._stopped()
         if self._start.lost and self._left():
             self._after_loss()
@@ -173,6 +183,8 @@ class Turn:
         self._attempt = max([self._attempt, *map(attempt_of, jobs)])
         for job in jobs:
             if not is_over(job):
+                listed = (job["metadata"].get("annotations") or {}).get(POINTS) or ""
+                self._asked = frozenset(listed.split(","))
                 return str(job["metadata"]["name"])
             await self._listener(str(job["metadata"]["name"])).whole()
         if jobs:
@@ -195,7 +207,10 @@ class Turn:
     async def _job(self) -> str:
         self._attempt += 1
         if not self._searched:
-            return await self.served.measure(self._left(), self._attempt)
+            points = fitting(self._deployment, self._left(), self._settings, self._attempt)
+            self._asked = frozenset(short(str(point.digest)) for point in points)
+            return await self.served.measure(points, self._attempt)
+        self._asked = frozenset(short(str(point.digest)) for point in self._searched)
         known = [r for p in self._searched if (r := self._store.latest(self._deployment, p)) is not None]
         more = of_search(known, self._searched[0].config.get("baseline"))
         return await self.served.measure(self._searched, self._attempt, more)
@@ -209,11 +224,11 @@ class Turn:
                 return
             if end is not None and not end.complete and not end.late and _was_stopped(heard):
                 end = JobEnd(False, "was stopped from outside", again=True)
-            elif end is None or end.complete or heard.over is not None:
+            elif end is None or end.complete or (heard.over is not None and not _was_stopped(heard)):
                 self._settled(heard, job)
                 return
             if not end.again:
-                self._fail(self._left(), [end.reason, *_said(heard, job)])
+                self._fail(self._of_job(), [end.reason, *_said(heard, job)])
                 return
             self._told(f"Job {job} {end.reason}")
             if heard.begun:
@@ -222,7 +237,7 @@ class Turn:
                 return
             job = self._job_name = await self._job()
             self._told(f"Job {job} is made in its place")
-        self._fail(self._left(), [EVICTED_TOO_OFTEN.format(number=MOST_ATTEMPTS)])
+        self._fail(self._of_job(), [EVICTED_TOO_OFTEN.format(number=MOST_ATTEMPTS)])
 
     def _settled(self, heard: Heard, job: str) -> None:
         """The program has said its last word, or the Job is complete."""
@@ -231,8 +246,11 @@ class Turn:
             if any(str(point.digest) in self._collector.lost for point in self._begun(job)):
                 self._start.lost = ("what is served did not answer any more",)
             return
-        if code == 0 and self._searched:
+        if code == 0 and self._searched and len(self._of_job()) == len(self._searched):
             self._is_over = True
+            return
+        if code == 0 and (self._searched or not self._of_job()):
+            # Somebody had it made for other points, or the rest did not fit into it.
             return
         self._unheard += 1
         if code == 0 and self._collector.missing(job) and self._unheard <= MOST_UNHEARD:
@@ -240,7 +258,11 @@ class Turn:
             self._told(f"a part of what Job {job} said was not heard")
             return
         why = heard.fault or (f"ended with code {code}" if code is not None else "ended without a word")
-        self._fail(self._left(), [f"Job {job}: {why}", *_said(heard, job)])
+        self._fail(self._of_job(), [f"Job {job}: {why}", *_said(heard, job)])
+
+    def _of_job(self) -> list[Point]:
+        """Points that are left and that the Job was to measure. The others have one of their own."""
+        return [point for point in self._left() if short(str(point.digest)) in self._asked]
 
     def _begun(self, job: str) -> list[Point]:
         """Points that the Job began and of which nothing has come."""
