@@ -30,7 +30,7 @@ run: $(LOCAL) ## run the command: make run ARGS="backend=sglang"
 	@$(BIN)/python run.py $(ARGS)
 
 test: $(DEV) ## run the tests: make test ARGS="-k lock"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: $(DEV) ## ruff, and mypy on compiler and launchers
 	@$(BIN)/ruff check .
