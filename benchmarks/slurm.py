@@ -75,7 +75,10 @@ def _in_a_job(cluster: Path) -> Timed:
             raise Failed("no job was submitted")
         log = (cluster / "log" / "slurmctld.log").read_text(encoding="utf-8", errors="replace")
         return _timed(
-            folder, _logged(log, f"Allocate JobId={said[1]} "), _logged(log, f"JobId={said[1]} done")
+            folder,
+            # By the main scheduler, or by the backfilling one.
+            _logged(log, rf"(Allocate|Started) JobId={said[1]} "),
+            _logged(log, rf"JobId={said[1]} done"),
         )
 
 
@@ -89,11 +92,11 @@ def _timed(folder: Path, begin_s: float, end_s: float) -> Timed:
     return Timed(at["deployment_ready"] - begin_s, end_s - last_s, end_s - at["phase_end"])
 
 
-def _logged(log: str, words: str) -> float:
+def _logged(log: str, pattern: str) -> float:
     """When the controller said so, seconds since 1970."""
-    found = [text for text in log.splitlines() if words in text]
+    found = [text for text in log.splitlines() if re.search(pattern, text)]
     if not found:
-        raise Failed(f"the controller's log does not say '{words.strip()}'")
+        raise Failed(f"the controller's log does not say '{pattern.strip()}'")
     return datetime.fromisoformat(found[-1].partition("]")[0].lstrip("[")).timestamp()
 
 
