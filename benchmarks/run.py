@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 
 import asked_again
+import kubernetes
 import load_sweep
 import plan_10000
 import plan_manifests
@@ -38,6 +39,7 @@ FIGURES = {
         plan_10000,
         load_sweep,
         slurm,
+        kubernetes,
     )
 }
 
@@ -73,7 +75,7 @@ def _asked() -> argparse.Namespace:
         "figures",
         nargs="*",
         metavar="FIGURE",
-        help=f"what to measure (default: all but plan_10000, load_sweep and slurm). {known}",
+        help=f"what to measure (default: all but plan_10000, load_sweep, slurm and kubernetes). {known}",
     )
     parser.add_argument("--repeat", type=int, metavar="N", help="repeats of each side (default: 3 to 9)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
