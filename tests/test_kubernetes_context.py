@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightkube.core.resource_registry import resource_registry
 
 from compiler.errors import format_problem
-from launchers.kubernetes.api import Cluster, Denied
+from launchers.kubernetes.api import Cluster, Denied, _resource
 from launchers.kubernetes.context import context_of
 from launchers.refusal import Unfit
 
@@ -126,6 +127,9 @@ def test_credentials_that_cannot_be_used(
     user: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", {"a": "ns"}, **user)))
+    # Other tests in this process know pods by a class of lightkube's own.
+    monkeypatch.setattr(resource_registry, "_registry", {})
+    _resource.cache_clear()
     context = context_of({})
 
     async def asked() -> None:

@@ -302,7 +302,8 @@ def test_what_somebody_else_deletes_is_made_again(kind: kinds.Kind, run: Run) ->
         run.cluster.objects.delete(kind, run.cluster.namespace, name, "Background")
 
     err = ends_well(run, disturbed(run, delete), 2)
-    assert told(err, "was deleted by somebody else"), err
+    # The end of a Job's pod may be seen before that of the Job.
+    assert told(err, "was deleted by somebody else") or told(err, "was stopped from outside"), err
 
 
 def test_a_benchmark_whose_node_is_drained_is_made_again(run: Run) -> None:

@@ -150,7 +150,8 @@ def test_ctrl_c_asks_what_to_do_about_the_job(tmp_path: Path, answer: bytes, goe
     os.waitpid(pid, 0)
     time.sleep(1)
     states = slurm("squeue", "--noheader", "--format=%T")
-    assert states == "RUNNING" if goes_on else states in ("", "COMPLETING"), said
+    # The job of another test may still be completing.
+    assert ("RUNNING" in states.split()) == goes_on, said
 
 
 @pytest.mark.skipif(

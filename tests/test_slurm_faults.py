@@ -67,9 +67,8 @@ def kill_the_controller(cluster: Cluster, command: Command) -> None:
 
 def waits(partition: str = "") -> bool:
     """A job is in the queue again."""
-    return f"{partition} PENDING" in slurm(
-        "squeue", "--noheader", "--format= %T" if not partition else "--format=%P %T"
-    )
+    states = [line.split() for line in slurm("squeue", "--noheader", "--format=%P %T").splitlines()]
+    return any(state == "PENDING" and partition in (name, "") for name, state in states)
 
 
 def attached(command: Command, job: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from compiler.errors import error
@@ -42,10 +42,14 @@ class Kubernetes:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse something, or lacks it."""
+        self._ask(groups, asyncio.run)
+
+    def _ask(self, groups: Sequence[Group], run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        """The same, run by who hears signals meanwhile: one that comes at any line would leave a task behind."""
         context = context_of(self._system)
         print(f"servix: {context}", file=sys.stderr, flush=True)
         try:
-            asyncio.run(self._check(context, groups))
+            run(self._check(context, groups))
         except Trouble as trouble:
             if isinstance(trouble, Unfit):
                 raise
@@ -79,7 +83,7 @@ class Kubernetes:
         applied has been deleted, unless who sits at the terminal wants it to go on. Raises Trouble, StoreError.
         """
         with listening() as stop:
-            self.check(groups)
+            self._ask(groups, stop.run)
             display = Display(sys.stderr, several=wishes.parallel > 1)
             work = _Work(self, context_of(self._system), store, write_files, wishes, display, stop)
             turns = Turns(store, wishes, display, work.measure)
