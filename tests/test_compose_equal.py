@@ -128,7 +128,7 @@ def stock(selection: tuple[str, ...]) -> Any:
     return _STOCK[selection]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(overrides())
 def test_random_overrides_compose_as_hydra_composes_them(texts: tuple[str, ...]) -> None:
     selection = next(s for s in sorted(SELECTIONS, key=len, reverse=True) if texts[: len(s)] == s)
