@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.compose import Composer
-from compiler.errors import error
 from compiler.plan import Plan
-from launchers.refusal import Unfit
 
 if TYPE_CHECKING:
     from compiler.plan import Deployment
@@ -25,21 +23,15 @@ if TYPE_CHECKING:
     from launchers.store import Store
     from launchers.turns import Wishes
 
-REALISED_BY = frozenset({"local", "slurm", "kubernetes"})
-"""Kinds of systems that plans are made true on."""
-
 
 def system_of(plan: Plan, composer: Composer) -> System:
-    """The launcher of the plan's system. Raises Unfit where there is none yet."""
-    kind = kind_of(plan)
-    if kind not in REALISED_BY:
-        reason = f"plans for a {kind} system compile, launching them is not there yet"
-        raise Unfit([error("system", "system.kind", kind, reason, "use action=plan, or system=local")])
+    """The launcher of the plan's system."""
     launchers: dict[str, Callable[[], System]] = {
+        "local": _local,
         "slurm": partial(slurm_of, plan, composer),
         "kubernetes": partial(_kubernetes, plan),
     }
-    return _Late(launchers.get(kind, _local))
+    return _Late(launchers[kind_of(plan)])
 
 
 def _local() -> System:
