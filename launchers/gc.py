@@ -33,7 +33,7 @@ MOST_SHOWN = 60
 UNREAD = frozenset(
     {
         *("override-syntax", "unknown-key", "unknown-option", "override", "missing", "interpolation"),
-        *("yaml", "compose", "hydra", "config-dir", "swept", "system"),
+        *("yaml", "compose", "hydra", "config-dir", "swept"),
     }
 )
 """Codes of what was said and cannot be read. Who mistyped a key may have meant another folder."""
