@@ -105,7 +105,8 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._client.close(), REQUEST_S)
+                async with asyncio.timeout(REQUEST_S):
+                    await self._client.close()
 
     @property
     def namespace(self) -> str:
@@ -231,8 +232,10 @@ class Cluster:
         started, pause = time.monotonic(), FIRST_PAUSE_S
         while True:
             try:
+                # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with the answer.
                 with _translated(what):
-                    answer = await asyncio.wait_for(request(), REQUEST_S)
+                    async with asyncio.timeout(REQUEST_S):
+                        answer = await request()
             except _Away as problem:
                 left = started + self._silence_s - time.monotonic()
                 if left <= 0:

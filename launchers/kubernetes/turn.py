@@ -306,7 +306,8 @@ class Turn:
                     return JobEnd(False, f"Job {job} has no pod: {why}")
                 with contextlib.suppress(TimeoutError):
                     due_s = LOOK_S if start.ready else max(0.2, start.due_s(time.monotonic()))
-                    await asyncio.wait_for(wake.wait(), min(LOOK_S, due_s))
+                    async with asyncio.timeout(min(LOOK_S, due_s)):
+                        await wake.wait()
         finally:
             for task in tasks:
                 task.cancel()
