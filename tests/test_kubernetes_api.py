@@ -33,8 +33,9 @@ def test_who_is_cancelled_as_the_answer_comes_stops_asking(turns: int) -> None:
     async def cancelled() -> tuple[bool, bool]:
         client = Client()
         async with Cluster(lambda: client, print) as cluster:  # type: ignore[arg-type,return-value]
-            task = asyncio.create_task(cluster.find("v1", "Pod"))
-            await client.asked.wait()
+            task = asyncio.create_task(cluster.find("servix.dev/v1", "Answer"))
+            async with asyncio.timeout(10):
+                await client.asked.wait()
             client.answer.set()
             for _ in range(turns):
                 await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from commanding import FAKE, ROOT, Command
-from slurm_cluster import NEEDED, SLOW, slurm, wait_until
+from slurm_cluster import NEEDED, slurm, wait_until
 
 pytestmark = NEEDED
 CLUSTER = {"CONF": "AccountingStorageEnforce=limits"}
@@ -76,8 +76,15 @@ def test_one_allocation_serves_all_deployments_of_a_sweep(start: Callable[..., C
     assert not list(command.output_dir.glob("store/*/submitted.json"))
 
 
-def test_an_allocation_is_left_found_again_and_requeued(start: Callable[..., Command]) -> None:
-    sweep = (*FAKE, *TOGETHER, "topology=separate,aggregated", "aiperf.concurrency=2", SLOW)
+def test_an_allocation_is_left_found_again_and_requeued(
+    start: Callable[..., Command], tmp_path: Path
+) -> None:
+    # The first load, and those after it, each wait for a word of ours.
+    which = f"n=1; mkdir {tmp_path}/begun 2>&- || n=2; until test -e {tmp_path}/go-$n; do sleep 0.1; done"
+    bench = (
+        f"bench.command=[bash,-c,'{which}; exec python \"$0\" \"$@\"','{{servix_dir}}/tests/fakes/load.py']"
+    )
+    sweep = (*FAKE, *TOGETHER, "topology=separate,aggregated", "aiperf.concurrency=2", bench)
     left = start(*sweep, "launch.detach=true", "format=json")
     code, out, err = left.ended()
     assert code == 0, err
@@ -87,20 +94,27 @@ def test_an_allocation_is_left_found_again_and_requeued(start: Callable[..., Com
     points = json.loads(start(*sweep, "action=status", "format=json").ended()[1])["points"]
     assert [(point["status"], point["running"]["job"]) for point in points] == [("running", job)] * 2
     gone = start(*sweep)
+    assert is_attached(gone, job)
+    (tmp_path / "go-1").touch()
     gone.wait_for(lambda event: event["event"] == "measurement")
-    assert gone.process.stderr is not None
-    assert any("attached to job" in line for line in gone.process.stderr)
     gone.process.send_signal(signal.SIGINT)
     code, _, err = gone.ended()
     assert code == 130
     assert f"detached: job {job} left in the queue" in err
     slurm("scontrol", "requeue", job)
     back = start(*sweep)
+    assert is_attached(back, job)
+    (tmp_path / "go-2").touch()
     code, _, err = back.ended()
     assert code == 0, err
-    assert f"attached to job {job}" in err
     assert jobs_of(back) == {job}
     assert [event["verdict"] for event in back.events("measurement")] == ["valid", "valid"]
+
+
+def is_attached(command: Command, job: str) -> bool:
+    """Returns once it says so, or has ended without."""
+    assert command.process.stderr is not None
+    return any(f"attached to job {job}" in line for line in command.process.stderr)
 
 
 def test_points_left_over_at_the_time_limit_are_told_and_measured_by_the_same_command(
