@@ -89,7 +89,9 @@ def _warnings(point: Point, seen: set[str], loads: dict[tuple[str, Any], str]) -
         return
     if point.digest in seen:
         reason = "this point is asked for twice; it is measured once"
-        yield warning("duplicate-point", "", NOTHING, reason, "trial=1,2,3 measures repeats")
+        yield warning("duplicate-point", "", NOTHING, reason, "trial=1,2,3 measures repeats").at(
+            "the command"
+        )
         return
     seen.add(point.digest)
     tool, seed = point.workload.tool, _seed(point.config, point.workload.tool)

@@ -17,6 +17,7 @@ from compiler.origin import with_origins
 from compiler.pipeline import compile_sweep
 from compiler.plan import Plan, Point
 from launchers.asked import Asked, asked, without_skipped
+from launchers.interrupt import heard
 from launchers.problems import refused, said, tell_all, tell_skipped
 from launchers.refusal import Unfit, refuse
 from launchers.systems import system_of
@@ -50,6 +51,7 @@ def compiled(
         points += expanded
         unread += wrong
     plan = compile_sweep(composer, points)
+    heard()
     typed = [text for arguments in argument_lists for text in arguments]
     return _with_problems(plan, with_origins(composer, typed, unread)) if unread else plan
 

@@ -67,6 +67,13 @@ class Display:
         """A listener for the events of this deployment."""
         return View(deployment, self)
 
+    def attach(self, view: View) -> None:
+        """Draws what is known of a deployment already: until something happens there, nothing else would."""
+        if self._live is not None and not view.over:
+            self.forget(view)
+            self._views.append(view)
+            self._draw(urgent=True)
+
     def forget(self, view: View) -> None:
         """Shows no more of it."""
         self._views = [known for known in self._views if known is not view]
@@ -120,7 +127,7 @@ class View:
         """True once the deployment has stopped."""
         self._display = display
         self._states: dict[str, tuple[str, str]] = {}
-        self._phase = ""
+        self._phase = self._point = ""
 
     def __call__(self, event: Event) -> None:
         """Shows one event."""
@@ -138,7 +145,9 @@ class View:
             pid = str(event.get("pid") or self._states[event["process"]][1])
             self._states[event["process"]] = (_STATES[kind](event), pid)
         elif kind != "process_start":
-            self._phase = line(event) or self._phase
+            self._point = str(event["point"]) if kind == "point_start" else self._point
+            of_point = f"point {self._point}: " if kind in _OF_A_POINT and self._point else ""
+            self._phase = f"{of_point}{text}" if (text := line(event)) is not None else self._phase
 
     def table(self) -> RenderableType:
         """The processes and what is going on."""
@@ -162,6 +171,8 @@ _STATES: Mapping[str, Callable[[Event], str]] = {
     "process_exit": lambda event: "exited" if event["code"] == 0 else f"exit {event['code']}",
 }
 
+_OF_A_POINT = frozenset({"phase_start", "phase_end", "accuracy_start", "accuracy_end"})
+"""Events that do not say which point they are about."""
 LASTING = frozenset(
     {
         "cluster",

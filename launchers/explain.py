@@ -120,7 +120,7 @@ def lines(found: Sequence[Why]) -> Iterator[str]:
         having = [why for why in found if why.decision == decision]
         for why in having[:most]:
             digest = short(why.entry.point.digest) if why.entry.point.digest else "-"
-            yield one_line(f"  {why.entry.point.name} ({digest}) {decision}: {why.why}")
+            yield one_line(f"  {why.entry.label} ({digest}) {decision}: {why.why}")
             if why.nearest:
                 yield one_line(f"    nearest stored: {why.nearest}")
         if len(having) > most:

@@ -8,7 +8,7 @@ Never does: writing; waiting for a lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from compiler.errors import Problem, error, format_problem
 from compiler.plan import Deployment, Plan, Point
+from launchers.results.frame import labels_of
 from launchers.store import Standing, Store, works_on
 
 READABLE = "make it readable, or choose another folder with output_dir=..."
@@ -57,6 +58,8 @@ class Entry:
     """Who measures it now."""
     double_of: str | None = None
     """The point of the same digest that was asked for before it."""
+    label: str = ""
+    """What to call it, so that it can be told from the others."""
 
     @property
     def reused(self) -> bool:
@@ -86,7 +89,17 @@ def ledger(plan: Plan, store: Store) -> list[Entry]:
             entry = _entry(store, deployments[point.deployment], point, holders[point.deployment])
             seen[point.digest] = entry
             entries.append(entry)
-    return entries
+    return _labelled(entries)
+
+
+def _labelled(entries: Sequence[Entry]) -> list[Entry]:
+    """The same with labels: a point that has problems is called by its name."""
+    known = [(entry.point, entry.deployment.name) for entry in entries if entry.deployment is not None]
+    labels = iter(labels_of([(one.name, on, one.overrides, str(one.digest), 0) for one, on in known]))
+    return [
+        replace(entry, label=entry.point.name if entry.deployment is None else next(labels))
+        for entry in entries
+    ]
 
 
 def unread(plan: Plan, store: Store) -> tuple[list[Problem], list[str]]:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+from launchers.interrupt import heard
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -56,6 +58,7 @@ class Stopper:
 @contextlib.contextmanager
 def listening(*more: signal.Signals) -> Iterator[Stopper]:
     """Hears the signals that stop a command, and `more`, save those that whoever started it had ignored (nohup)."""
+    heard()
     stop, before = Stopper(), {}
     for number in (*STOPPING, *more):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -80,7 +80,7 @@ def work(
     except KeyboardInterrupt:
         # Here, where the terminal is nobody's but ours.
         if turns.attached is not None:
-            leave(turns.attached, asks=stop.number == signal.SIGINT)
+            leave(turns.attached, stop.number == signal.SIGINT, turns.is_attached)
         raise
     return turns.results
 

@@ -23,6 +23,7 @@ from compiler.complaint import problem_of, shown
 from compiler.compose import COMPLAINTS, composer
 from compiler.errors import Problem, error
 from launchers import command
+from launchers.interrupt import heard, noting
 from launchers.refusal import DEBUG, Trouble, debug, refuse
 from launchers.sweeping import bypasses, swept
 
@@ -34,21 +35,28 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     # Intermixed, so that options may stand between overrides.
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
-    try:
-        if _is_hydras_own(parsed):
-            return _hydras_own(config_dir)
-        return _run(config_dir, parsed)
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
-        return command.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return command.FAULT
-    except (Trouble, OSError) as problem:
-        debug()
-        print(f"error: {problem}; {DEBUG}=1 shows where", file=sys.stderr)
-        return command.FAULT
+    with noting() as ctrl_c:
+        try:
+            return _hydras_own(config_dir) if _is_hydras_own(parsed) else _run(config_dir, parsed)
+        except KeyboardInterrupt:
+            return _interrupted()
+        except BrokenPipeError:
+            # The reader of our output has gone; Python would complain once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return command.FAULT
+        except (Trouble, OSError) as problem:
+            debug()
+            print(f"error: {problem}; {DEBUG}=1 shows where", file=sys.stderr)
+            return command.FAULT
+        except Exception:
+            if ctrl_c.told:
+                return _interrupted()
+            raise
+
+
+def _interrupted() -> int:
+    print("interrupted: what was measured is kept, the same command goes on from there", file=sys.stderr)
+    return command.INTERRUPTED
 
 
 def _hydras_own(config_dir: Path) -> int:
@@ -87,6 +95,7 @@ def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
         try:
             master = ours.master(arguments)
         except COMPLAINTS as exception:
+            heard()
             debug()
             wrong = ours.wrong_settings(arguments) or [ours.complaint(exception)]
             problems += map(_with_way_to_install, wrong)

@@ -136,6 +136,7 @@ def _measure(plan: Plan, system: System, store: Store, leave: str | None) -> Mea
             max_nodes=settings["system"]["max_nodes"],
             choose=choose,
             points=plan.points,
+            settled=partial(_is_settled, store, before) if climbed is None else None,
         )
         if leave is not None:
             system.check(groups)
@@ -208,6 +209,14 @@ def _is_wanted(
     """Whether nobody has measured the point since this command began, whatever came of it."""
     now = store.look(deployment, point)
     return _is_old(now, before[point.digest]) if now.result is not None else True
+
+
+def _is_settled(
+    store: Store, before: Mapping[str | None, Standing], deployment: Deployment, point: Point
+) -> bool:
+    """Whether somebody has a valid result of the point since this command began."""
+    now = store.recorded(deployment, point)
+    return now.status == "done" and not _is_old(now, before[point.digest])
 
 
 def _is_old(after: Standing, before: Standing) -> bool:

@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compiler.digest import short
 from compiler.errors import format_problem, json_value, one_line
 from compiler.plan import Plan, Status
 from launchers import best, gates, search
 from launchers.ledger import Entry, Holder, ledger, unread
 from launchers.refusal import refuse, warn
-from launchers.results.frame import MAIN_METRICS, settings_of
+from launchers.results.frame import MAIN_METRICS, settings_of, shared
 from launchers.results.table import COLUMNS, NONE, Row, clipped
 from launchers.store import Store
 
@@ -31,6 +32,10 @@ MOST_SHOWN = 40
 SHOWN_OF_MANY: Mapping[Status, int] = {"running": 10, "failed": 10, "invalid": 5, "done": 10, "new": 5}
 """Status -> points shown of it, most interesting first."""
 WIDTH = 120
+LONGEST_NAME = 48
+"""A point with a longer label is called by its digest: its overrides are in its line anyway."""
+SHORTEST_SETTINGS = 20
+"""Overrides that get less room than that say nothing."""
 _NUMBERS = [column for column in COLUMNS if column[1] not in ("status", "requests")]
 
 
@@ -136,9 +141,9 @@ def _metrics(entry: Entry) -> Mapping[str, float]:
 
 def _table(entries: Sequence[Entry], width: int) -> Iterator[str]:
     heads = [("", "point"), ("", "status"), ("", "tries"), *((top, bottom) for top, bottom, _ in _NUMBERS)]
-    rows = [*zip(*heads, strict=True), *map(_cells, entries)]
+    rows = [*zip(*heads, strict=True), *map(_cells, entries, _names(entries))]
     # What all of them have in common tells none apart.
-    common = set.intersection(*(set(entry.point.overrides) for entry in entries)) if len(entries) > 1 else ()
+    common = shared(entry.point.overrides for entry in entries)
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for index, cells in enumerate(rows):
         name = f"  {cells[0]:<{sizes[0]}}  {cells[1]:<{sizes[1]}}"
@@ -148,20 +153,28 @@ def _table(entries: Sequence[Entry], width: int) -> Iterator[str]:
         if index >= len(heads[0]):
             entry = entries[index - len(heads[0])]
             own = [word for word in settings_of(entry.point.overrides) if word not in common]
-            line = clipped(f"{line}  {one_line(' '.join(own))}", width)
+            if len(line) + SHORTEST_SETTINGS <= width:
+                line = clipped(f"{line}  {one_line(' '.join(own))}", width)
         yield line.rstrip()
         if index >= len(heads[0]) and (told := _told(entry)):
             yield clipped(f"      {told}", width)
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
+def _names(entries: Sequence[Entry]) -> list[str]:
+    """What tells points apart, and leaves room for numbers."""
+    if max(len(entry.label) for entry in entries) <= LONGEST_NAME:
+        return [one_line(entry.label) for entry in entries]
+    return [one_line(f"{entry.point.name} {short(str(entry.point.digest))}") for entry in entries]
+
+
+def _cells(entry: Entry, name: str) -> tuple[str, ...]:
     numbers = [NONE for _ in _NUMBERS]
     result = entry.standing.result
     if result is not None and entry.standing.status == "done":
         measured = next((phase for phase in reversed(result.phases) if phase.metrics), None)
-        row = Row(entry.point.name, None, result.verdict, result, measured)
+        row = Row(entry.label, None, result.verdict, result, measured)
         numbers = [show(row) for _, _, show in _NUMBERS]
-    return (one_line(entry.point.name), entry.standing.status, str(entry.attempts), *numbers)
+    return (name, entry.standing.status, str(entry.attempts), *numbers)
 
 
 def _told(entry: Entry) -> str:

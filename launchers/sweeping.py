@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hydra.core.plugins import Plugins
@@ -20,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from compiler.complaint import sentence
 from compiler.compose import COMPLAINTS, Composer
-from compiler.errors import Problem, error
+from compiler.compose.choosing import KEYS
+from compiler.errors import NOTHING, Problem, error
 from compiler.origin import with_origins
 from launchers import command
 from launchers.refusal import Trouble, debug, tell
@@ -77,7 +79,10 @@ def _trials(
     typed = [text for text in ours.hydra_overrides if text.startswith("hydra.sweeper.direction=")]
     given = typed[-1].partition("=")[2] if typed else None
     detached = (config.get("launch") or {}).get("detach") is True
-    problems = unfit(str(config.get("action")), objective.get("metric"), wanted, given, detached)
+    problems = unfit(
+        str(config.get("action")), objective.get("metric"), wanted, given, detached, config.get("search")
+    )
+    problems += _nothing_to_choose(ours, master, arguments, fixed)
     if problems or not config:
         return list(with_origins(ours, arguments, problems)), None
     trials = Trials(ours, arguments, config)
@@ -93,6 +98,46 @@ def _trials(
         # Optuna writes its own summary there.
         master.hydra.sweep.dir = str(folder)
     return [], trials
+
+
+SPACES = ("params", "search_space", "custom_search_space")
+"""Settings of a foreign sweeper that say what it chooses from, beside what is typed."""
+COUNTS = ("n_trials", "n_jobs")
+
+
+def _nothing_to_choose(
+    ours: Composer, master: DictConfig, arguments: Sequence[str], fixed: Sequence[str]
+) -> list[Problem]:
+    """What keeps every trial from being a point, so that none has to be asked for to see it."""
+    settings = master.hydra.sweeper
+    found = [
+        error("hydra", f"hydra.sweeper.{name}", settings.get(name), "should be at least 1")
+        for name in COUNTS
+        if isinstance(settings.get(name), int) and settings.get(name) < 1
+    ]
+    swept = {text.partition("=")[0].lstrip("+"): text for text in arguments if ours.is_swept(text)}
+    if not swept and not any(settings.get(name) for name in SPACES):
+        reason, hint = (
+            "nothing is swept, so there is nothing to choose",
+            "e.g. 'aiperf.concurrency=range(1,24)'",
+        )
+        found.append(error("hydra", "hydra/sweeper", "optuna", reason, hint))
+    points, wrong = ours.points(fixed)
+    if len(points) > 1:
+        typed = [text for text in fixed if text.partition("=")[0].partition(".")[0] in KEYS]
+        reason = "zip and sample give points of their own, and this sweeper chooses each of them"
+        problem = error("hydra", "", NOTHING, reason, "leave them out, or hydra/sweeper")
+        found.append(problem.at(f"override '{typed[0]}'" if typed else "the command"))
+    return [*found, *wrong, *_unknown(ours, fixed, swept)]
+
+
+def _unknown(ours: Composer, fixed: Sequence[str], swept: Mapping[str, str]) -> Iterator[Problem]:
+    """Keys to choose values for that are not there."""
+    tried = {key: f"{text.partition('=')[0]}=0" for key, text in swept.items()}
+    for problem in command.compiled(ours, [[*fixed, *tried.values()]]).points[0].problems:
+        if problem.code == "unknown-key" and (typed := swept.get(problem.key)) is not None:
+            hint = problem.hint.replace(tried[problem.key], typed)
+            yield replace(problem, value=typed.partition("=")[2], hint=hint, origin=f"override '{typed}'")
 
 
 def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:

@@ -202,7 +202,12 @@ class Trials:
 
 
 def unfit(
-    action: str, metric: object, wanted: object, direction: object, detached: bool = False
+    action: str,
+    metric: object,
+    wanted: object,
+    direction: object,
+    detached: bool = False,
+    search: object = None,
 ) -> list[Problem]:
     """What keeps a sweeper that chooses its points from working.
 
@@ -219,6 +224,9 @@ def unfit(
     if detached:
         reason = "each trial waits for the numbers of the one before"
         found.append(error("hydra", "launch.detach", True, reason, "leave it out"))
+    if search is not None:
+        reason = "chooses points as well as this sweeper does"
+        found.append(error("hydra", "search", search, reason, "leave it out, or hydra/sweeper"))
     if metric is not None and wanted is not None and direction not in (None, wanted):
         reason = f"contradicts objective.direction={wanted}"
         found.append(error("hydra", "hydra.sweeper.direction", direction, reason, "leave it out"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from launchers.search import Choose
 from launchers.store import Store
 
 POLL_S = 0.1
+SETTLED_S = 1.0
+"""Results that others write are looked for so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Wishes:
     """Gives what to measure next by the results so far, asked once a deployment is ours alone; null: every point."""
     points: Sequence[Point] = ()
     """Every point of the command, those that are done included: what a search knows already."""
+    settled: Callable[[Deployment, Point], bool] | None = None
+    """Whether another command has a valid result of a point, which is not waited for then; null: never."""
 
 
 @dataclass(slots=True)
@@ -49,7 +54,10 @@ class _Waiting:
     lock: Lock
     follower: Follower
     view: View
+    left: list[Point]
+    """Points that nobody has a valid result of, as far as was looked."""
     attached: bool = False
+    looked_at: float = 0.0
 
 
 class Turns:
@@ -66,6 +74,7 @@ class Turns:
         """What was measured here, by the point's digest."""
         self.attached: Mapping[str, Any] | None = None
         """Whose work is shown, while nothing of ours is going on."""
+        self._shown: Lock | None = None
         self._store, self._wishes, self._display, self._measure = store, wishes, display, measure
         self._running: dict[asyncio.Task[list[Result]], _Waiting] = {}
 
@@ -74,7 +83,7 @@ class Turns:
         waiting = [self._waiting(group) for group in groups]
         try:
             while waiting or self._running:
-                waiting = [entry for entry in waiting if not self._begin(entry)]
+                waiting = [entry for entry in waiting if not (self._begin(entry) or self._is_settled(entry))]
                 self._follow(waiting)
                 await self._pause()
         finally:
@@ -82,10 +91,19 @@ class Turns:
             for entry in waiting:
                 entry.lock.__exit__()
 
+    def is_attached(self) -> bool:
+        """Whether the session that was shown last still holds its deployment."""
+        now = self._shown.holder() if self._shown is not None else None
+        return (
+            now is not None
+            and self.attached is not None
+            and all(now.get(key) == self.attached.get(key) for key in ("pid", "host", "since"))
+        )
+
     def _waiting(self, group: Group) -> _Waiting:
         lock = self._store.lock(group.deployment, group.points)
         follower = Follower(self._store.events_path(group.deployment))
-        return _Waiting(group, lock, follower, self._display.of(group.deployment))
+        return _Waiting(group, lock, follower, self._display.of(group.deployment), list(group.points))
 
     def _begin(self, entry: _Waiting) -> bool:
         """Starts work on a group where there is room and nobody else works on it."""
@@ -96,6 +114,24 @@ class Turns:
             entry.follower.look(entry.view)
             self._display.forget(entry.view)
         self._running[asyncio.ensure_future(self._turn(entry))] = entry
+        return True
+
+    def _is_settled(self, entry: _Waiting) -> bool:
+        """True when others have measured every point of a group, and who works on the deployment still is at more."""
+        now, is_settled = time.monotonic(), self._wishes.settled
+        if is_settled is None or now - entry.looked_at < SETTLED_S:
+            return False
+        entry.looked_at = now
+        while entry.left and is_settled(entry.group.deployment, entry.left[0]):
+            del entry.left[0]
+        if entry.left:
+            return False
+        entry.lock.__exit__()
+        if entry.attached:
+            entry.follower.look(entry.view)
+            self._display.forget(entry.view)
+            name = entry.group.deployment.name
+            self._display.say(f"servix: all that was asked for on {name} is measured; its session goes on")
         return True
 
     def _has_room(self, deployment: Deployment) -> bool:
@@ -113,17 +149,18 @@ class Turns:
 
     def _follow(self, waiting: Sequence[_Waiting]) -> None:
         """Shows what another command does on the first group we wait for."""
-        self.attached = None
+        self.attached = self._shown = None
         if self._running or not waiting:
             return
         entry = waiting[0]
         holder = entry.lock.holder()
         if holder is None:
             return
-        self.attached = holder
+        self.attached, self._shown = holder, entry.lock
         if not entry.attached:
             entry.attached = True
             entry.follower.catch_up(entry.view.note)
+            self._display.attach(entry.view)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             self._display.say(f"servix: attached to {who}, which measures on {entry.group.deployment.name}")
         entry.follower.look(entry.view)

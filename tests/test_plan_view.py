@@ -102,3 +102,19 @@ def test_the_document_of_an_invalid_point(tmp_path: Path) -> None:
     for problem in point["problems"]:
         assert set(problem) == {"level", "code", "key", "value", "reason", "hint", "origin"}
     assert "error: " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        (("max_points=0", "output_dir=here"), "default"),
+        (
+            ("trial=-1", "output_dir=here", "+decode.args.block_size=64"),
+            "trial=-1 +decode.args.block_size=64",
+        ),
+    ],
+    ids=["command", "point"],
+)
+def test_a_point_that_cannot_be_read_is_called_by_what_makes_it(typed: tuple[str, ...], name: str) -> None:
+    (point,) = plan(*typed).points
+    assert (point.name, point.valid) == (name, False)

@@ -328,6 +328,18 @@ def test_lines_join_what_differs_in_concurrency_only() -> None:
     assert report_html([*fast, *slow]).count("<polyline") == 6
 
 
+def test_what_all_points_have_in_common_is_said_once() -> None:
+    points = [
+        replace(each, overrides=(*each.overrides, f"isolation={isolation}", "backend=sglang"))
+        for isolation in ("shared", "restart")
+        for each in map(concurrent, (1, 2))
+    ]
+    text = read(report_html(points, ["backend=sglang", "..."])).text
+    assert text.count("backend=sglang") == 1
+    assert "separate-vllm (aiperf) isolation=restart" in text
+    assert "backend=sglang" in read(report_html(points[:1])).text
+
+
 def test_a_report_of_nothing() -> None:
     assert "no points" in read(report_html([])).text
 
@@ -358,6 +370,8 @@ def test_points_of_one_table_have_names_that_differ() -> None:
         result(point_name="p", point_digest=digest("b"), overrides=("trial=2", "action=run")),
     ]
     assert labels(typed) == ["aiperf.concurrency=2", "trial=2"]
+    typed = [replace(each, overrides=("backend=vllm", *each.overrides)) for each in typed]
+    assert labels(typed) == ["aiperf.concurrency=2", "trial=2"], "what all have tells none apart"
     alike = [result(), result(point_digest=digest("b"))]
     assert labels(alike) == ["aiperf.concurrency=2 aaaaaaaaaa", "aiperf.concurrency=2 bbbbbbbbbb"]
     assert labels([]) == []

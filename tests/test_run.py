@@ -264,7 +264,11 @@ def test_what_another_command_has_measured_meanwhile_is_taken(
 
     class Later(Machine):
         def realise(self, *given: Any) -> dict[str, Result]:
+            settled, (first, *_) = given[3].settled, given[0]
+            assert not any(settled(first.deployment, one) for one in first.points)
             other.realise(*given[:3], Wishes(wanted=lambda _, __: True))
+            # Another's failure is no reason not to look who works there now.
+            assert {settled(first.deployment, one) for one in first.points} == {verdict == "valid"}
             return late.realise(*given)
 
     assert execute(plan, Later(), tmp_path) == (OK if verdict == "valid" else POINT_FAILED)

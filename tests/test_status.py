@@ -15,6 +15,7 @@ from compiling import plan as compiled
 from compiling import run
 from results_data import measured, stored
 
+from compiler.digest import short
 from compiler.plan import Plan, Point
 from launchers import status
 from launchers.ending import Telling
@@ -140,6 +141,24 @@ def test_a_point_asked_for_twice_is_told(store: Store) -> None:
     stored(store, plan, plan.points[0])
     assert "2 points (2 done, 1 of them asked for twice)" in text_of(plan, store)
     assert document_of(plan, store)["points"][1]["double_of"] == plan.points[0].name
+
+
+@pytest.mark.parametrize(
+    ("sweep", "told"),
+    [
+        ("topology=separate,shared", "  vllm-shared-1p1d-tiny aiperf-c2-r50    new "),
+        ("+decode.args.block_size=32,64", "  +decode.args.block_size=64  new "),
+        (f"+decode.env.A_LONG_NAME={'a' * 40},{'b' * 40}", "  aiperf-c2-r50 {digest}  new "),
+    ],
+    ids=["by-deployment", "by-override", "by-digest"],
+)
+def test_points_of_one_name_can_be_told_apart(sweep: str, told: str, store: Store) -> None:
+    plan = compiled(sweep, "aiperf.num_dataset_entries=7")
+    entries = ledger(plan, store)
+    text = "\n".join(status.lines(entries, store))
+    assert told.format(digest=short(str(plan.points[1].digest))) in text
+    assert len({entry.label for entry in entries}) == 2
+    assert "num_dataset_entries" not in text
 
 
 def test_a_thousand_points_are_a_screen(store: Store) -> None:

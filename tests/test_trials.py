@@ -201,8 +201,9 @@ def test_what_ends_a_search_is_told_after_what_it_has(
         (("plan", METRIC, "maximize", None), "only action=run"),
         (("run", METRIC, "maximize", None, True), "each trial waits"),
         (("run", METRIC, "maximize", "minimize"), "contradicts objective.direction=maximize"),
+        (("run", METRIC, "maximize", None, False, "bisect"), "as well as this sweeper"),
     ],
-    ids=["objective", "action", "detached", "direction"],
+    ids=["objective", "action", "detached", "direction", "search"],
 )
 def test_what_such_a_sweeper_cannot_do(arguments: tuple[Any, ...], words: str) -> None:
     (problem,) = unfit(*arguments)
@@ -233,6 +234,27 @@ def test_optuna_without_an_objective_starts_nothing(tmp_path: Path) -> None:
     done = optuna(tmp_path / "out", "aiperf.concurrency=1,2")
     assert done.returncode == 2
     assert "needs an objective" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_trial_could_run_is_told_before_the_first(tmp_path: Path) -> None:
+    objective = (f"objective.metric={METRIC}", "objective.direction=maximize")
+    wrong = {
+        "hydra.sweeper.n_jobs=0": "hydra.sweeper.n_jobs = 0: should be at least 1",
+        "aiperf.concurrencyy=range(1,4)": "did you mean 'concurrency'? to add it write +aiperf.concurrencyy=range(1,4)",
+        "zip.aiperf.request_count=[8,9]": "zip and sample give points of their own",
+    }
+    done = optuna(tmp_path / "out", *objective, *wrong)
+    told = done.stderr.splitlines()
+    assert done.returncode == 2
+    for override, words in wrong.items():
+        assert [words in line for line in told if line.startswith(f"error: override '{override}'")] == [True]
+    assert "trial 1" not in done.stderr
+    done = optuna(tmp_path / "out", *objective)
+    assert "error: override 'hydra/sweeper=optuna': hydra/sweeper = 'optuna': nothing is swept" in done.stderr
+    done = optuna(tmp_path / "out", *objective, "aiperf.concurrency=1,2", "hydra.sweeper.n_trials=few")
+    assert "'few' of type 'str' could not be converted" in done.stderr
+    assert done.returncode == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -18,15 +19,18 @@ from pathlib import Path
 
 import pytest
 
+from compiler.plan import Point
 from compiler.sweep import Group
-from launchers import local
+from launchers import leave as leaving
+from launchers import local, turns
 from launchers import lock as locks
 from launchers.display import Display
 from launchers.follow import Follower
 from launchers.lock import Busy, Lock
+from launchers.results.result import Result
 from launchers.search import Choose
 from launchers.store import Store
-from launchers.turns import Wishes
+from launchers.turns import Turns, Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
 from tests.test_session import deployment, point, start_servix
 
@@ -167,7 +171,7 @@ from pathlib import Path
 from compiler.sweep import Group
 from launchers import local
 from launchers.store import Store
-from launchers.turns import Wishes
+from launchers.turns import Turns, Wishes
 from tests.test_session import deployment, phase, point
 load = phase("main", "--takes", "1.5")
 stacks = [replace(deployment(), digest=f"d{i}-{i}123456789abcdef", name=f"fake{i}") for i in range(3)]
@@ -217,17 +221,86 @@ def test_ctrl_c_asks_what_to_do_about_another_command(tmp_path: Path, answer: by
             os.chdir(FOLDER.parents[1])
             os.execv(sys.executable, [sys.executable, "-c", SERVIX.format(takes=60, quick=0), str(tmp_path)])
         said = read_until(terminal, b"attached to process")
+        said += read_until(terminal, b"load starts")
+        assert b"decode-0" in said, "the table is there at once, although nothing happens"
         os.write(terminal, b"\x03")
         said += read_until(terminal, b"or [c]ancel it?")
         os.write(terminal, answer)
         said += read_until(terminal, b"goes on; the same" if goes_on else b"was told to stop")
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+        assert (Store(tmp_path).holder(deployment()) is not None) == goes_on, "its end was waited for"
         os.close(terminal)
         if goes_on:
             assert other.poll() is None
             other.send_signal(signal.SIGINT)
         assert other.wait(20) == 130
     assert wait_until(lambda: not alive(str(tmp_path)))
+
+
+async def take(one: Turns, group: Group) -> None:
+    async with asyncio.timeout(20):
+        await one.take([group])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("here", "goes_on", "fault", "told"),
+    [
+        (True, False, None, "has ended meanwhile"),
+        (True, True, ProcessLookupError, "has ended meanwhile"),
+        (True, True, PermissionError, "belongs to another user, who has to stop it; it goes on"),
+        (False, True, None, "cannot be reached from this machine: stop it there"),
+        (True, True, None, "is still stopping; action=status shows when it has"),
+    ],
+    ids=["ended", "just-ended", "of-another-user", "elsewhere", "does-not-end"],
+)
+def test_what_cannot_be_cancelled_is_not_said_to_be(
+    here: bool, goes_on: bool, fault: type[OSError] | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = []
+
+    def kill(pid: int, number: int) -> None:
+        killed.append((pid, number))
+        if fault is not None:
+            raise fault
+
+    screen = Terminal()
+    monkeypatch.setattr(leaving, "ENDS_S", 0.2)
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(sys, "stdin", Terminal("c\n"))
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(leaving, "is_here", lambda _: here)
+    leaving.leave(ELSEWHERE, True, lambda: goes_on)
+    assert screen.getvalue().endswith(f"servix: process 4711 on elsewhere {told}\n")
+    assert killed == ([(4711, signal.SIGTERM)] if here and goes_on else [])
+    assert ("cancelled" in screen.getvalue()) == (fault is None and here and goes_on)
+
+
+def test_who_has_all_results_does_not_wait_for_the_points_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command measures more on the same deployment, for hours maybe."""
+    monkeypatch.setattr(turns, "SETTLED_S", 0.01)
+    stack, said, asked = deployment(), io.StringIO(), list[str]()
+    points = tuple(replace(point(number), deployment=stack.digest) for number in (1, 2))
+
+    def settled(_: object, one: Point) -> bool:
+        asked.append(one.name)
+        return len(asked) > 3
+
+    async def measure(group: Group) -> list[Result]:
+        raise AssertionError(group)
+
+    wishes = Wishes(wanted=lambda *_: True, settled=settled)
+    with Store(tmp_path).lock(stack), Display(said) as display:
+        asyncio.run(take(Turns(Store(tmp_path), wishes, display, measure), Group(stack, points)))
+        assert Store(tmp_path).holder(stack) is not None
+    assert asked == ["point-1", "point-1", "point-1", "point-1", "point-2"]
+    assert "all that was asked for on fake is measured; its session goes on" in said.getvalue()
 
 
 def read_until(terminal: int, words: bytes, within_s: float = 20) -> bytes:

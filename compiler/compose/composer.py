@@ -20,18 +20,17 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from compiler.complaint import problem_of, sentence
+from compiler.complaint import problem_of
 from compiler.compose.choosing import Choosing, is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of, search_path
 from compiler.compose.overlay import Overlay, overlay
-from compiler.compose.overrides import Overrides, of_hydra
+from compiler.compose.overrides import Overrides, of_hydra, refused_setting
 from compiler.compose.resolve import plain_data
 from compiler.compose.rows import with_rows
 from compiler.compose.sweeps import MOST_POINTS, choices, empty_sweep, refused_sweep, too_many
-from compiler.compose.values import apply, innermost, set_plainly
-from compiler.errors import NOTHING, Problem, error
+from compiler.compose.values import apply, set_plainly
+from compiler.errors import NOTHING, Problem
 
 T = TypeVar("T")
 
@@ -139,20 +138,17 @@ class Composer(Overrides):
         groups = [text for text in arguments if text not in self.hydra_overrides]
         settings, self.hydra_overrides = self.hydra_overrides, ()
         problems: list[Problem] = []
-        for text in settings:
+        options: tuple[str, ...] = ()
+        # Options first: which settings there are depends on them.
+        for text in sorted(settings, key=lambda text: "/" not in text.partition("=")[0]):
             try:
-                self.hydra_overrides = (text,)
+                self.hydra_overrides = (*options, text)
                 self.master(groups)
+                options = (*options, text) if "/" in text.partition("=")[0] else options
             except COMPLAINTS as exception:
-                key, _, value = text.partition("=")
-                inner = innermost(exception)
                 told = self.complaint(exception)
-                if told.code == "unknown-option":
-                    problems.append(told.at(f"override '{text}'"))
-                    continue
-                absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
-                reason = "Hydra has no such setting here" if absent else sentence(inner)
-                problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
+                wrong = told if told.code == "unknown-option" else refused_setting(text, exception)
+                problems.append(wrong.at(f"override '{text}'"))
         places = {problem.origin for problem in problems}
         self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in places)
         return problems

@@ -12,12 +12,12 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import sentence
-from compiler.compose.loader import Loader
+from compiler.compose.loader import COMPLAINTS, Loader
 from compiler.compose.sweeps import of_number
-from compiler.compose.values import place, too_deep, with_quotes
+from compiler.compose.values import innermost, place, too_deep, with_quotes
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
 
@@ -124,6 +124,19 @@ def of_hydra(arguments: Sequence[str]) -> list[str]:
         if override.is_hydra_override() and not override.is_sweep_override():
             found.append(text)
     return found
+
+
+def refused_setting(text: str, exception: BaseException) -> Problem:
+    """Why Hydra does not take a setting of its own."""
+    key, _, value = text.partition("=")
+    inner, hint = innermost(exception), ""
+    reason = sentence(inner if isinstance(inner, COMPLAINTS) else exception)
+    if key.lstrip("+~").startswith("hydra.sweeper.params"):
+        # OmegaConf's own words for this are about its inside.
+        reason, hint = "is for files", "on the command line write the sweep itself: key=2,4,8"
+    elif isinstance(inner, ConfigAttributeError | ConfigKeyError):
+        reason = "Hydra has no such setting here"
+    return error("hydra", key.lstrip("+~"), value, reason, hint)
 
 
 def _option(name: object) -> str:

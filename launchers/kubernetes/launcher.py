@@ -92,7 +92,7 @@ class Kubernetes:
                     stop.run(work.take(turns, groups))
             except KeyboardInterrupt:
                 if turns.attached is not None:
-                    leave(turns.attached, asks=stop.number == signal.SIGINT)
+                    leave(turns.attached, stop.number == signal.SIGINT, turns.is_attached)
                 raise
         return turns.results
 

@@ -153,6 +153,16 @@ def settings_of(overrides: Iterable[str]) -> list[str]:
     return [word for word in overrides if not one_for_all(_split(word)[0])]
 
 
+def shared(points: Iterable[Sequence[str]]) -> frozenset[str]:
+    """Overrides that all of several points have, which tell none of them apart.
+
+    >>> sorted(shared([["a=1", "b=2"], ["a=1", "b=3"]])), sorted(shared([["a=1"], ["a=1"]]))
+    (['a=1'], [])
+    """
+    different = {frozenset(overrides) for overrides in points}
+    return frozenset.intersection(*different) if len(different) > 1 else frozenset()
+
+
 def labels(results: Sequence[Result]) -> list[str]:
     """A name per result that tells the points apart: the shortest kind that does."""
     return labels_of(
@@ -163,12 +173,16 @@ def labels(results: Sequence[Result]) -> list[str]:
 def labels_of(points: Sequence[tuple[str, str, Sequence[str], str, int]]) -> list[str]:
     """The same of points: name, name of the deployment, overrides, digest, and an attempt.
 
-    The point's own; with its deployment's; its overrides; at last, with its short digest.
+    The point's own; with its deployment's; the overrides that not all have; at last, with its short digest.
     """
+    common = shared(overrides for _, _, overrides, *_ in points)
     kinds = (
         [name for name, *_ in points],
         [f"{deployment} {name}" for name, deployment, *_ in points],
-        [" ".join(settings_of(overrides)) or name for name, _, overrides, *_ in points],
+        [
+            " ".join(word for word in settings_of(overrides) if word not in common) or name
+            for name, _, overrides, *_ in points
+        ],
     )
     which = [point[3:] for point in points]
     for kind in kinds:

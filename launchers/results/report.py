@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from compiler.digest import short as digest_short
 from compiler.errors import format_problem
 from compiler.plan import Point
 from launchers.results.chart import Chart, chart
-from launchers.results.frame import settings, settings_of
+from launchers.results.frame import settings, settings_of, shared
 from launchers.results.repeats import METRICS as SPREAD_METRICS
 from launchers.results.repeats import Spread
 from launchers.results.result import SEVERITY, Result
@@ -63,7 +63,7 @@ class Line:
 
     point: str
     settings: str
-    """Its overrides, unless they are its name."""
+    """Its overrides that not all points have, unless they are its name."""
     phase: str | None
     status: str
     reasons: Sequence[str]
@@ -107,7 +107,7 @@ def report_html(
     from compiler.emit import render
 
     found = table_rows(results)
-    with_accuracy = has_accuracy(found)
+    with_accuracy, common = has_accuracy(found), shared(result.overrides for result in results)
     statuses: Counter[str] = Counter(result.verdict.status for result in results)
     return render(
         TEMPLATE,
@@ -115,7 +115,7 @@ def report_html(
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         counts=[(status, statuses[status]) for status in SEVERITY if statuses[status]],
         columns=[*COLUMNS, *(["accuracy"] if with_accuracy else [])],
-        lines=[_line(row, with_accuracy, best) for row in found],
+        lines=[_line(row, with_accuracy, best, common) for row in found],
         spread_columns=list(SPREAD_METRICS),
         spreads=spreads,
         left_out=left_out,
@@ -152,13 +152,17 @@ def _series_names(found: Sequence[Row]) -> dict[tuple[str, ...], str]:
     """A short name per line; with its overrides where the deployment's name does not tell lines apart."""
     short = {_series(row): f"{row.result.deployment_name} ({row.result.tool})" for row in found}
     times = Counter(short.values())
-    full = {key: " ".join((name, *key[2:])) if times[name] > 1 else name for key, name in short.items()}
+    common = shared(key[2:] for key in short)
+    full = {
+        key: " ".join((name, *(word for word in key[2:] if word not in common))) if times[name] > 1 else name
+        for key, name in short.items()
+    }
     times = Counter(full.values())
     return {key: f"{name} {digest_short(key[0])}" if times[name] > 1 else name for key, name in full.items()}
 
 
-def _line(row: Row, with_accuracy: bool, best: str | None) -> Line:
-    typed = " ".join(settings(row.result))
+def _line(row: Row, with_accuracy: bool, best: str | None, common: Collection[str]) -> Line:
+    typed = " ".join(word for word in settings(row.result) if word not in common)
     return Line(
         point=row.point,
         settings="" if typed == row.point else typed,
