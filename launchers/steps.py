@@ -37,6 +37,8 @@ YOUNG_S = 60.0
 AGAIN_S = 2.0
 PATIENCE_S = 300.0
 """A step that Slurm does not start for so long is given up."""
+HEAD = 8192
+"""So much of a log may be srun's before its task writes anything."""
 LOOKS = 5
 """So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
@@ -88,7 +90,7 @@ class StepSupervisor(Supervisor):
     async def _ended(self, child: Child) -> int:
         code = await child.process.wait()
         deadline = time.monotonic() + PATIENCE_S
-        while code == NOT_STARTED and time.monotonic() < deadline and await self._is_restarted():
+        while time.monotonic() < deadline and await self._is_asked_again(child.command, code):
             self._tell("step_again", process=child.command.name)
             await asyncio.sleep(AGAIN_S)
             if self._ending.is_set():
@@ -96,11 +98,19 @@ class StepSupervisor(Supervisor):
             self._forget(child.pid)
             child.process = await self._launch(child.command)
             code = await child.process.wait()
+        if _is_unlaunched(child.command, code):
+            code = NOT_STARTED
         if not self._ending.is_set() and await self._life_is_over():
             # Slurm is ending the job, and its signal to us is on the way: nothing has died by itself.
             await self._held()
         # srun says 128 more than the signal that ended its task, as shells do; 255 is a task's own code.
         return 128 - code if 128 < code <= 128 + signal.SIGRTMAX else code
+
+    async def _is_asked_again(self, command: Command, code: int) -> bool:
+        """Whether a step may start later that Slurm has not started, and nobody has ended the job meanwhile."""
+        if _is_unlaunched(command, code):
+            return not self._ending.is_set() and not await self._life_is_over()
+        return code == NOT_STARTED and await self._is_restarted()
 
     def _how(self, child: Child, code: int) -> str:
         return _untaken(child.command) if code == NOT_STARTED else ""
@@ -190,6 +200,21 @@ class StepSupervisor(Supervisor):
         if said is None:
             return None
         return {name: number for number, _, name in (line.partition("|") for line in said.splitlines())}
+
+
+def _is_unlaunched(command: Command, code: int) -> bool:
+    """Whether a step was given and then not taken by the slurmd of its node, which is dead or does not answer.
+
+    srun ends with the rest of an error number then, which a task could end with as well: srun's own words tell.
+    """
+    if code == 0:
+        return False
+    with contextlib.suppress(OSError), command.log.open("rb") as log:
+        lines = log.read(HEAD).splitlines()
+        return all(line.startswith(b"srun: ") for line in lines) and any(
+            b"launch failed" in line for line in lines
+        )
+    return False
 
 
 def _untaken(command: Command) -> str:
