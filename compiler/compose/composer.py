@@ -22,6 +22,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from compiler.allocation import ABSENT, unknown
 from compiler.complaint import problem_of, sentence
 from compiler.compose.choosing import Choosing, is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of, search_path
@@ -151,8 +152,9 @@ class Composer(Overrides):
                     problems.append(told.at(f"override '{text}'"))
                     continue
                 absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
-                reason = "Hydra has no such setting here" if absent else sentence(inner)
-                problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
+                reason, key = ABSENT if absent else sentence(inner), key.lstrip("+~")
+                hint = unknown(key.removeprefix("hydra.launcher.")) if absent and "launcher." in key else ""
+                problems.append(error("hydra", key, value, reason, hint).at(f"override '{text}'"))
         places = {problem.origin for problem in problems}
         self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in places)
         return problems
