@@ -50,6 +50,7 @@ class Slurm:
         launch = config["launch"]
         self._wrong = list(wrong(settings))
         self.asked = allocation({} if self._wrong else settings)
+        self._root = store.root
         self.together = launch["single_allocation"] is True
         self.needs = Needs(launch["prefetch"], config["system"]["image_dir"], self.asked, store)
 
@@ -60,7 +61,7 @@ class Slurm:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
-        found = [*self._wrong, *sbatch.not_installed()]
+        found = [*self._wrong, *sbatch.not_installed(), *sbatch.misread(self._root)]
         found = found or [*self._not_there(groups), *self._on_one_machine(groups)]
         try:
             found = found or self._refused(groups) or self.needs.problems(groups)

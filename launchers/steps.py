@@ -42,6 +42,8 @@ HEAD = 8192
 LOOKS = 5
 """So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
+ALIVE = ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING")
+"""States of a job whose life is not over."""
 TASK = "SERVIX_STEP"
 """Variable of every task that says whose it is."""
 
@@ -177,7 +179,7 @@ class StepSupervisor(Supervisor):
         """Whether Slurm has ended the job, or begun it anew; false as well when it does not say."""
         words = ("--noheader", "--states=all", f"--jobs={self._job}", "--Format=State:32,RestartCnt:32")
         state, _, restarts = (await _ask("squeue", *words) or "").strip().partition(" ")
-        if state not in ("", "CONFIGURING", "RUNNING", "SUSPENDED"):
+        if state not in ("", *ALIVE):
             return True
         return restarts.strip() not in ("", _restarts())
 

@@ -19,6 +19,7 @@ from compiler.allocation import Allocation, allocation, problems
 from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Node, Plan
+from launchers import sbatch
 from launchers.allocated import Allocated, NoAllocation, _bound
 from launchers.containers import resolved
 from launchers.host import PROXIES, SERVIX_DIR
@@ -127,6 +128,12 @@ def test_options_come_back_as_they_are() -> None:
     assert "--exclude=bad[1-2]" in words
     assert "--output=/shared/store/some 100%%-0123456789/jobs/%j.log" in words
     assert not [word for word in words if word.startswith("--exclusive")]
+
+
+def test_a_folder_that_is_named_like_a_number_of_a_job_is_refused() -> None:
+    (told,) = sbatch.misread(Path("/shared/runs-%j"))
+    assert (told.key, told.hint) == ("output_dir", "choose another folder")
+    assert sbatch.misread(Path("/shared/100 %")) == []
 
 
 def test_named_nodes_are_asked_for() -> None:
