@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from launchers import guard
@@ -39,6 +41,9 @@ PATIENCE_S = 300.0
 """A step that Slurm does not start for so long is given up."""
 HEAD = 8192
 """So much of a log may be srun's before its task writes anything."""
+_FAILURE = re.compile(rb"Application launch failed: (.*)")
+_UNREACHED = re.compile("Communication|Message|Socket|Zero Bytes")
+"""How Slurm says that a slurmd is dead, or does not answer."""
 LOOKS = 5
 """So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
@@ -90,17 +95,18 @@ class StepSupervisor(Supervisor):
         return int(found[0]) if found else None
 
     async def _ended(self, child: Child) -> int:
-        code = await child.process.wait()
+        code, begun = await child.process.wait(), 0
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline and await self._is_asked_again(child.command, code):
+        while time.monotonic() < deadline and await self._is_asked_again(child.command, code, begun):
             self._tell("step_again", process=child.command.name)
             await asyncio.sleep(AGAIN_S)
             if self._ending.is_set():
                 break
             self._forget(child.pid)
+            begun = _size(child.command.log)
             child.process = await self._launch(child.command)
             code = await child.process.wait()
-        if _is_unlaunched(child.command, code):
+        if _launch_failure(child.command, code, begun):
             code = NOT_STARTED
         if not self._ending.is_set() and await self._life_is_over():
             # Slurm is ending the job, and its signal to us is on the way: nothing has died by itself.
@@ -108,11 +114,12 @@ class StepSupervisor(Supervisor):
         # srun says 128 more than the signal that ended its task, as shells do; 255 is a task's own code.
         return 128 - code if 128 < code <= 128 + signal.SIGRTMAX else code
 
-    async def _is_asked_again(self, command: Command, code: int) -> bool:
+    async def _is_asked_again(self, command: Command, code: int, begun: int) -> bool:
         """Whether a step may start later that Slurm has not started, and nobody has ended the job meanwhile."""
-        if _is_unlaunched(command, code):
-            return not self._ending.is_set() and not await self._life_is_over()
-        return code == NOT_STARTED and await self._is_restarted()
+        why = _launch_failure(command, code, begun)
+        if code == NOT_STARTED or not why:
+            return code == NOT_STARTED and await self._is_restarted()
+        return bool(_UNREACHED.match(why)) and not self._ending.is_set() and not await self._life_is_over()
 
     def _how(self, child: Child, code: int) -> str:
         return _untaken(child.command) if code == NOT_STARTED else ""
@@ -204,19 +211,27 @@ class StepSupervisor(Supervisor):
         return {name: number for number, _, name in (line.partition("|") for line in said.splitlines())}
 
 
-def _is_unlaunched(command: Command, code: int) -> bool:
-    """Whether a step was given and then not taken by the slurmd of its node, which is dead or does not answer.
+def _launch_failure(command: Command, code: int, begun: int) -> str:
+    """Why a step that was given was never launched on its node, in Slurm's words; empty where it was.
+
+    `begun`: where its part of the log starts.
 
     srun ends with the rest of an error number then, which a task could end with as well: srun's own words tell.
     """
-    if code == 0:
-        return False
+    lines: list[bytes] = []
     with contextlib.suppress(OSError), command.log.open("rb") as log:
-        lines = log.read(HEAD).splitlines()
-        return all(line.startswith(b"srun: ") for line in lines) and any(
-            b"launch failed" in line for line in lines
-        )
-    return False
+        log.seek(begun)
+        lines = log.read(HEAD).splitlines() if code != 0 else []
+    if not all(line.startswith(b"srun: ") for line in lines):
+        return ""
+    found = [match[1] for line in lines if (match := _FAILURE.search(line))]
+    return found[-1].decode(errors="replace") if found else ""
+
+
+def _size(log: Path) -> int:
+    with contextlib.suppress(OSError):
+        return log.stat().st_size
+    return 0
 
 
 def _untaken(command: Command) -> str:

@@ -49,15 +49,19 @@ def ran(folder: Path, srun: str) -> tuple[int | None, list[str]]:
     return asyncio.run(main()), told
 
 
-def untaken(folder: Path, times: int) -> str:
+def untaken(folder: Path, times: int, then: str = "exit 0") -> str:
     """An srun whose step is not taken so many times."""
     count = f"[ $(cat {folder}/tries 2>/dev/null | wc -l) -ge {times} ]"
-    return f"{count} && exit 0; echo >>{folder}/tries; echo '{UNTAKEN}' >&2; exit 233"
+    return f"{count} && {then}; echo >>{folder}/tries; echo '{UNTAKEN}' >&2; exit 233"
 
 
 def test_a_step_that_no_slurmd_took_is_asked_for_again(job: Path) -> None:
     code, told = ran(job, untaken(job, 2))
     assert (code, told.count("step_again")) == (0, 2)
+
+
+def test_what_a_step_does_after_that_is_its_own(job: Path) -> None:
+    assert ran(job, untaken(job, 1, "exit 3")) == (3, ["process_start", "step_again", "process_exit"])
 
 
 def test_a_step_that_no_slurmd_takes_is_not_what_the_program_did(
@@ -66,6 +70,11 @@ def test_a_step_that_no_slurmd_takes_is_not_what_the_program_did(
     monkeypatch.setattr(steps, "PATIENCE_S", 0)
     with pytest.raises(Died, match="Slurm did not start load"):
         ran(job, untaken(job, 9))
+
+
+def test_a_launch_that_fails_for_good_is_not_tried_again(job: Path) -> None:
+    with pytest.raises(Died, match="Slurm did not start load"):
+        ran(job, "echo srun: error: Application launch failed: User not found on host >&2; exit 20")
 
 
 def test_nothing_is_asked_for_in_a_life_of_the_job_that_is_over(job: Path) -> None:
