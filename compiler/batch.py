@@ -23,6 +23,13 @@ from compiler.prefetch import Downloads, to_json
 
 SCRIPT, WORK = "job.sbatch", "job.json"
 SCHEMA = "servix.job/1"
+SAME_FOR_ALL = frozenset(
+    {
+        *("job-name", "nodes", "ntasks-per-node", "gpus-per-node", "exclusive"),
+        *("signal", "requeue", "open-mode", "output"),
+    }
+)
+"""Options of sbatch that no setting of the launcher says; but `exclusive` may be left out."""
 WARNING_S = 20
 """Seconds beside the longest grace of a process: what it takes to stop, and to write down what is there."""
 
@@ -134,6 +141,7 @@ def _planned(
         "account": asked.account,
         "qos": asked.qos,
         "reservation": asked.reservation,
+        "constraint": asked.constraint,
         "nodelist": ",".join(named) if named else asked.nodelist,
         "exclude": asked.exclude,
         # Slurm warns up to a minute early, so a point may be given up that would just have been done.
@@ -141,6 +149,7 @@ def _planned(
         "requeue": True,
         "open-mode": "append",
         "output": f"{place.folder.replace('%', '%%')}/jobs/%j.log",
+        "comment": asked.comment,
     }
 
 

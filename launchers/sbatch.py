@@ -22,6 +22,7 @@ from launchers.queue import asked
 from launchers.refusal import Trouble
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
+TAGS = ("%j", "%t", "%A", "%a")
 DEADLINE_S = 12.0
 """Longest time that one sbatch may take; with a queue that is full it would wait for two minutes by itself."""
 _PREFIX = re.compile(r"^(sbatch: error: |allocation failure: )", re.MULTILINE)
@@ -52,6 +53,15 @@ def not_installed() -> list[Problem]:
     reason = f"not installed: {', '.join(missing)}"
     hint = "run servix where jobs are submitted, or use system=local"
     return [error("slurm", "system.kind", "slurm", reason, hint)]
+
+
+def misread(root: Path) -> list[Problem]:
+    """A folder in whose name submitit would put the number of a job."""
+    found = [tag for tag in TAGS if tag in str(root.resolve())]
+    if not found:
+        return []
+    reason = f"'{found[0]}' stands for a number of the job in Slurm and submitit"
+    return [error("slurm", "output_dir", str(root), reason, "choose another folder")]
 
 
 def place(folder: Path) -> Place:

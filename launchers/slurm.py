@@ -20,8 +20,8 @@ from typing import Any
 from compiler import limit
 from compiler.allocation import allocation
 from compiler.allocation import problems as wrong
-from compiler.batch import Place, Size, batch, names, nodes_of, options
-from compiler.errors import Problem, error
+from compiler.batch import SAME_FOR_ALL, Place, Size, batch, names, nodes_of, options
+from compiler.errors import NOTHING, Problem, error
 from compiler.estimate import estimate, time_words
 from compiler.plan import Deployment, Point
 from compiler.search import is_searched, most_measured
@@ -48,7 +48,9 @@ class Slurm:
     def __init__(self, settings: Mapping[str, Any], config: Mapping[str, Any], store: Store) -> None:
         """`config`: that of any point."""
         launch = config["launch"]
-        self.asked = allocation(settings)
+        self._wrong = list(wrong(settings))
+        self.asked = allocation({} if self._wrong else settings)
+        self._root = store.root
         self.together = launch["single_allocation"] is True
         self.needs = Needs(launch["prefetch"], config["system"]["image_dir"], self.asked, store)
 
@@ -59,7 +61,7 @@ class Slurm:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raises Unfit when the cluster would refuse a job, or what the jobs need is not there."""
-        found = [*wrong(self.asked), *sbatch.not_installed()]
+        found = [*self._wrong, *sbatch.not_installed(), *sbatch.misread(self._root)]
         found = found or [*self._not_there(groups), *self._on_one_machine(groups)]
         try:
             found = found or self._refused(groups) or self.needs.problems(groups)
@@ -232,10 +234,17 @@ class Slurm:
         for words, deployments in shapes.items():
             said = sbatch.refusal(words)
             if said is not None:
-                what = f"{nodes_of(deployments)[0]} nodes with {deployments[0].gpus_per_node} GPUs each"
-                reason = f"sbatch refuses a job of {what}: {said}"
-                found.append(error("slurm", "hydra.launcher", self.asked.partition, reason))
+                told = f"sbatch refuses a job of {_shape(deployments, words)}: {said}"
+                found.append(error("slurm", "hydra.launcher", NOTHING, told))
         return found
+
+
+def _shape(deployments: Sequence[Deployment], words: Sequence[str]) -> str:
+    """What such a job asks for, for a user: nodes, GPUs, and what the launcher's settings add."""
+    number, gpus = nodes_of(deployments)[0], max(one.gpus_per_node if one.gpus else 0 for one in deployments)
+    size = f"{number} node{'s' if number != 1 else ''} with {gpus} GPUs{' each' if number != 1 else ''}"
+    own = [f"--{word}" for word in words if word.partition("=")[0] not in SAME_FOR_ALL]
+    return f"{size} ({' '.join(own)})"
 
 
 @dataclass(slots=True)

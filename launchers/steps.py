@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from launchers import guard
@@ -37,9 +39,16 @@ YOUNG_S = 60.0
 AGAIN_S = 2.0
 PATIENCE_S = 300.0
 """A step that Slurm does not start for so long is given up."""
+HEAD = 8192
+"""So much of a log may be srun's before its task writes anything."""
+_FAILURE = re.compile(rb"Application launch failed: (.*)")
+_UNREACHED = re.compile("Communication|Message|Socket|Zero Bytes")
+"""How Slurm says that a slurmd is dead, or does not answer."""
 LOOKS = 5
 """So often the processes of a step are looked for; it may be on another node."""
 SRUN_GRACE_S = 3.0
+ALIVE = ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING")
+"""States of a job whose life is not over."""
 TASK = "SERVIX_STEP"
 """Variable of every task that says whose it is."""
 
@@ -86,21 +95,31 @@ class StepSupervisor(Supervisor):
         return int(found[0]) if found else None
 
     async def _ended(self, child: Child) -> int:
-        code = await child.process.wait()
+        code, begun = await child.process.wait(), 0
         deadline = time.monotonic() + PATIENCE_S
-        while code == NOT_STARTED and time.monotonic() < deadline and await self._is_restarted():
+        while time.monotonic() < deadline and await self._is_asked_again(child.command, code, begun):
             self._tell("step_again", process=child.command.name)
             await asyncio.sleep(AGAIN_S)
             if self._ending.is_set():
                 break
             self._forget(child.pid)
+            begun = _size(child.command.log)
             child.process = await self._launch(child.command)
             code = await child.process.wait()
+        if _launch_failure(child.command, code, begun):
+            code = NOT_STARTED
         if not self._ending.is_set() and await self._life_is_over():
             # Slurm is ending the job, and its signal to us is on the way: nothing has died by itself.
             await self._held()
         # srun says 128 more than the signal that ended its task, as shells do; 255 is a task's own code.
         return 128 - code if 128 < code <= 128 + signal.SIGRTMAX else code
+
+    async def _is_asked_again(self, command: Command, code: int, begun: int) -> bool:
+        """Whether a step may start later that Slurm has not started, and nobody has ended the job meanwhile."""
+        why = _launch_failure(command, code, begun)
+        if code == NOT_STARTED or not why:
+            return code == NOT_STARTED and await self._is_restarted()
+        return bool(_UNREACHED.match(why)) and not self._ending.is_set() and not await self._life_is_over()
 
     def _how(self, child: Child, code: int) -> str:
         return _untaken(child.command) if code == NOT_STARTED else ""
@@ -167,7 +186,7 @@ class StepSupervisor(Supervisor):
         """Whether Slurm has ended the job, or begun it anew; false as well when it does not say."""
         words = ("--noheader", "--states=all", f"--jobs={self._job}", "--Format=State:32,RestartCnt:32")
         state, _, restarts = (await _ask("squeue", *words) or "").strip().partition(" ")
-        if state not in ("", "CONFIGURING", "RUNNING", "SUSPENDED"):
+        if state not in ("", *ALIVE):
             return True
         return restarts.strip() not in ("", _restarts())
 
@@ -190,6 +209,29 @@ class StepSupervisor(Supervisor):
         if said is None:
             return None
         return {name: number for number, _, name in (line.partition("|") for line in said.splitlines())}
+
+
+def _launch_failure(command: Command, code: int, begun: int) -> str:
+    """Why a step that was given was never launched on its node, in Slurm's words; empty where it was.
+
+    `begun`: where its part of the log starts.
+
+    srun ends with the rest of an error number then, which a task could end with as well: srun's own words tell.
+    """
+    lines: list[bytes] = []
+    with contextlib.suppress(OSError), command.log.open("rb") as log:
+        log.seek(begun)
+        lines = log.read(HEAD).splitlines() if code != 0 else []
+    if not all(line.startswith(b"srun: ") for line in lines):
+        return ""
+    found = [match[1] for line in lines if (match := _FAILURE.search(line))]
+    return found[-1].decode(errors="replace") if found else ""
+
+
+def _size(log: Path) -> int:
+    with contextlib.suppress(OSError):
+        return log.stat().st_size
+    return 0
 
 
 def _untaken(command: Command) -> str:

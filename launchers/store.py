@@ -20,7 +20,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,9 @@ class Store:
         standing = self.recorded(deployment, point)
         if standing.status != "done" and works_on(self.holder(deployment), _digest(point)):
             return Standing("running", (), standing.result)
+        if standing.note and self.holder(deployment) is not None:
+            # Whoever works there is just between an attempt's file and the point's.
+            return replace(standing, note="")
         return standing
 
     def recorded(self, deployment: Deployment, point: Point) -> Standing:

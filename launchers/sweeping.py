@@ -60,7 +60,7 @@ def swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
 
 
 def _is_ours(master: DictConfig) -> bool:
-    return str(master.hydra.sweeper.get("_target_")).startswith("hydra_plugins.servix.")
+    return str(master.hydra.sweeper.get("_target_")).startswith(OURS)
 
 
 def _trials(
@@ -164,6 +164,7 @@ def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     return trials.finish()
 
 
+OURS = "hydra_plugins.servix."
 GRID_IS_DONE = "`Study.stop` is supposed to be invoked inside"
 """What Optuna's grid raises in Hydra's sweeper where its last trial is one that failed."""
 
@@ -187,8 +188,10 @@ def bypasses(master: DictConfig) -> list[Problem]:
     if (launcher := choices.get("hydra/launcher")) in ("local", "slurm", "kubernetes") and launcher != kind:
         reason = f"system '{master.system.name}' is of kind {kind}, and its launcher goes with it"
         found.append(error("hydra", "hydra/launcher", launcher, reason, f"use system={launcher}"))
-    if launcher == "slurm":
-        found += _of_jobs(master.hydra.launcher)
+    if isinstance(chosen := master.hydra.launcher, DictConfig) and str(chosen.get("_target_")).startswith(
+        OURS
+    ):
+        found += _of_launcher(chosen)
     if batch is not None and _is_ours(master):
         reason = "batches would hide from each other which points share a deployment"
         found.append(error("hydra", "hydra.sweeper.max_batch_size", batch, reason, "leave it out"))
@@ -203,15 +206,22 @@ def bypasses(master: DictConfig) -> list[Problem]:
     return found
 
 
-def _of_jobs(launcher: object) -> list[Problem]:
-    """What is wrong with the settings of Slurm's jobs, whatever the plan."""
+def _of_launcher(launcher: DictConfig) -> list[Problem]:
+    """What is wrong with the settings of one of our launchers, whatever the plan."""
     from compiler import allocation
 
-    settings = OmegaConf.to_container(launcher, resolve=False) if isinstance(launcher, DictConfig) else None
-    if not isinstance(settings, dict):
-        return []
-    given = {str(name): value for name, value in settings.items()}
-    return list(allocation.problems(allocation.allocation(given)))
+    try:
+        settings = OmegaConf.to_container(launcher, resolve=True)
+    except COMPLAINTS as exception:
+        return [error("hydra", "hydra.launcher", NOTHING, sentence(exception))]
+    given = {str(name): value for name, value in settings.items()} if isinstance(settings, dict) else {}
+    if str(given.get("_target_")) == "hydra_plugins.servix.Slurm":
+        return list(allocation.problems(given))
+    return [
+        error("hydra", f"hydra.launcher.{name}", value, allocation.ABSENT, allocation.unknown(name))
+        for name, value in given.items()
+        if name != "_target_"
+    ]
 
 
 class Context(HydraContext):

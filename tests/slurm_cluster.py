@@ -1,7 +1,8 @@
 """A small Slurm of the tests' own (tools/mini_slurm.sh), and what they look at on it.
 
 Fixtures are in conftest.py: a module that says `pytestmark = NEEDED` has a cluster of its own, and an empty queue
-before each test. `CLUSTER = {"CONF": "SlurmdTimeout=5"}` in such a module sets MINI_SLURM_CONF for it, and so on.
+before each test; `DAEMONS_NEEDED` is for one whose nodes have no network of their own. `CLUSTER = {"CONF":
+"SlurmdTimeout=5"}` in such a module sets MINI_SLURM_CONF for it, and so on.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ import pytest
 from commanding import QUICK, ROOT, Command, environment
 
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "ip", "unshare")
-HERE = (
-    os.geteuid() == 0
-    and all(shutil.which(name) for name in DAEMONS)
+INSTALLED = os.geteuid() == 0 and all(shutil.which(name) for name in DAEMONS)
+SPACES = (
+    INSTALLED
     and subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 )
-NEEDED = [
-    pytest.mark.skipif(
-        not HERE, reason="needs root, network namespaces and Slurm's daemons: make slurm-up installs them"
-    ),
-    pytest.mark.usefixtures("cluster", "queue"),
+USED = pytest.mark.usefixtures("cluster", "queue")
+DAEMONS_NEEDED = [
+    pytest.mark.skipif(not INSTALLED, reason="needs root and Slurm's daemons: make slurm-up installs them"),
+    USED,
 ]
+NEEDED = [pytest.mark.skipif(not SPACES, reason="needs network namespaces"), *DAEMONS_NEEDED]
 ONE = ("system=mini", "topology=aggregated", *QUICK)
 SLOW = "bench.command=[bash,-c,'sleep 3; exec python \"$0\" \"$@\"','{servix_dir}/tests/fakes/load.py']"
 """The load generator of FAKE, three seconds later: time enough to look around."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import golden
 import pytest
 from compiling import plan
+from hydra_plugins import servix
 
 from compiler import limit, plan_json
 from compiler.allocation import Allocation, allocation, problems
 from compiler.batch import SCRIPT, WORK, Place, Size, batch, options
 from compiler.errors import format_problem
 from compiler.plan import Deployment, Node, Plan
+from launchers import sbatch
 from launchers.allocated import Allocated, NoAllocation, _bound
 from launchers.containers import resolved
 from launchers.host import PROXIES, SERVIX_DIR
@@ -128,6 +130,12 @@ def test_options_come_back_as_they_are() -> None:
     assert not [word for word in words if word.startswith("--exclusive")]
 
 
+def test_a_folder_that_is_named_like_a_number_of_a_job_is_refused() -> None:
+    (told,) = sbatch.misread(Path("/shared/runs-%j"))
+    assert (told.key, told.hint) == ("output_dir", "choose another folder")
+    assert sbatch.misread(Path("/shared/100 %")) == []
+
+
 def test_named_nodes_are_asked_for() -> None:
     _, deployment = compiled("topology=separate", "decode.nodes=[b]", "prefill.nodes=[a]")
     assert "nodelist=b,a" in list(options([deployment], Allocation(nodelist="c"), PLACE, SIZE))
@@ -158,14 +166,59 @@ WRONG = [
     ({"timeout_factor": 0.5}, "at least 1"),
     ({"timeout_spare_min": -1}, "at least 0"),
     ({"silence_min": -1}, "at least 0"),
-    ({"array_parallelism": 0}, "no job could ever be submitted"),
+    ({"array_parallelism": 0}, "whole number of jobs, at least 1"),
+    ({"mem_gb": -1}, "whole number of GB, at least 0"),
+    ({"mem_gb": "much"}, "whole number of GB"),
+    ({"cpus_per_task": 0}, "whole number, at least 1"),
+    ({"partition": ""}, "is empty; leave it out"),
+    ({"partition": ["a", "b"]}, "should be text; several are one text: 'a,b'"),
+    ({"qos": True}, "should be text"),
+    ({"account": "a\nb"}, "a parameter is one line"),
+    ({"setup": "module load cuda"}, """should be a list of text; write 'hydra.launcher.setup=["..."]'"""),
+    ({"setup": [["a"]]}, "should be a list of text"),
+    ({"srun_args": ["-w", "node1"]}, "hydra.launcher.srun_args = '-w': servix gives each step its own"),
+    ({"srun_args": ["-N2"]}, "servix gives each step its own"),
+    ({"srun_args": ["--gres=gpu:1"]}, "servix gives each step its own"),
+    ({"srun_args": 3}, "should be a list of text"),
+    ({"additional_parameters": 3}, "should be a mapping; write +hydra.launcher.additional_parameters.NAME"),
+    ({"additional_parameters": {"constraint": ["a"]}}, "should be text, a number, true or false"),
+    ({"nodes": 2}, "hydra.launcher.nodes = 2: Hydra has no such setting here; nodes are those of the plan"),
+    ({"tasks_per_node": 2}, "nodes are those of the plan"),
+    ({"gres": "gpu:1"}, "GPUs are those of the plan"),
+    ({"mem_per_gpu": "4G"}, "write +hydra.launcher.additional_parameters.mem_per_gpu=..."),
+    ({"max_num_timeout": 3}, "run the same command again"),
+    ({"partitions": "a"}, "did you mean 'partition'?"),
 ]
 
 
 @pytest.mark.parametrize(("settings", "words"), WRONG, ids=[row[1] for row in WRONG])
 def test_settings_that_contradict_the_plan(settings: dict[str, Any], words: str) -> None:
-    (told,) = problems(allocation(settings))
+    (told,) = problems(settings)
     assert words in format_problem(told)
+
+
+SECRET = "hf_0123456789abcdefghij"
+SECRETS = [
+    ({"setup": ["set -x", f"export HF_TOKEN={SECRET}"]}, "hydra.launcher.setup"),
+    ({"srun_args": [f"--export-env=HF_TOKEN={SECRET}"]}, "hydra.launcher.srun_args"),
+    ({"comment": f"api-key={SECRET}"}, "hydra.launcher.comment"),
+    (
+        {"additional_parameters": {"export": f"ALL,HF_TOKEN={SECRET}"}},
+        "hydra.launcher.additional_parameters.export",
+    ),
+    ({"prefetch_parameters": {"token": SECRET}}, "hydra.launcher.prefetch_parameters.token"),
+]
+
+
+@pytest.mark.parametrize(("settings", "key"), SECRETS, ids=[row[1] for row in SECRETS])
+def test_a_secret_would_be_in_the_script(settings: dict[str, Any], key: str) -> None:
+    (told,) = problems(settings)
+    assert (told.code, told.key) == ("secret", key)
+    assert SECRET not in format_problem(told)
+
+
+def test_what_the_shell_of_a_job_fills_in_is_no_secret() -> None:
+    assert list(problems({"setup": ["export HF_TOKEN=$(cat ~/.token)", "export HF_TOKEN=$MINE"]})) == []
 
 
 def test_a_job_runs_its_steps_in_what_was_imported(tmp_path: Path) -> None:
@@ -182,7 +235,9 @@ def test_a_job_runs_its_steps_in_what_was_imported(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not() -> None:
-    assert list(problems(allocation(FULL))) == []
+    assert list(problems(FULL)) == []
+    assert list(problems(asdict(servix.SlurmConf()))) == []
+    assert {*Allocation.__dataclass_fields__, "_target_"} == set(asdict(servix.SlurmConf()))
 
 
 def step(deployment: Deployment, name: str, **more: Any) -> list[str]:

@@ -75,6 +75,12 @@ dead: failed
     CUDA out of memory"""
 
 
+def test_what_several_points_failed_of_is_told_once() -> None:
+    text = table_text([result(), *(failed(point_name=name) for name in "abcde")], 100)
+    assert text.count("CUDA out of memory") == 1
+    assert "\na, b, c and 2 more: failed\n  decode-0 exited with code 1 while starting\n" in text
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("name", ["x", "aiperf.concurrency=2", HOSTILE, "a\nb\tc", "y" * 300])
 def test_no_line_is_longer_than_the_terminal(name: str, width: int) -> None:

@@ -225,7 +225,7 @@ def test_a_search_is_one_job_and_goes_on_from_what_is_known(start: Callable[...,
 REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (
         ("hydra.launcher.partition=nowhere",),
-        ("sbatch refuses a job of 1 nodes with 8 GPUs each", "partition"),
+        ("error: hydra.launcher: sbatch refuses a job of 1 node with 8 GPUs (", "--partition=nowhere): "),
     ),
     (("system.gpus_per_node=16",), ("sbatch refuses a job",)),
     (

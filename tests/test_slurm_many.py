@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 from commanding import Command
-from slurm_cluster import NEEDED, slurm, wait_until
+from slurm_cluster import DAEMONS_NEEDED, slurm, wait_until
 
-pytestmark = NEEDED
+pytestmark = DAEMONS_NEEDED
 CLUSTER = {
     "NET": "none",
     "NODES": "64",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from commanding import Command
-from slurm_cluster import NEEDED
+from slurm_cluster import DAEMONS_NEEDED
 
-pytestmark = NEEDED
+pytestmark = DAEMONS_NEEDED
 CLUSTER = {"NET": "ports", "ACCT": "none"}
 
 

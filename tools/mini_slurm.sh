@@ -5,7 +5,7 @@
 #
 # Knobs (environment):
 #   MINI_SLURM_DIR    everything lives here                (default mini-slurm in the folder for temporary files)
-#   MINI_SLURM_NET    netns | ports                        (default netns)
+#   MINI_SLURM_NET    netns | ports | none                 (default netns)
 #                       netns: every node has its own network namespace, IP, hostname
 #                       ports: all nodes share the host network (one slurmd port each)
 #                       none: only a controller; nodes are known, and jobs stay in the queue
@@ -338,7 +338,7 @@ case ${1:-} in
   start) start;;
   stop) stop;;
   restart) stop; start;;
-  reset) stop; [ -f "$D/etc/slurm.conf" ] && grep -q 'written by mini-slurm' "$D/etc/slurm.conf" && rm -rf "$D";;
+  reset) stop; [ -f "$D/etc/slurm.conf" ] && grep -q 'written by mini_slurm.sh' "$D/etc/slurm.conf" && rm -rf "$D";;
   status) status;;
   env) echo "export SLURM_CONF=$SLURM_CONF";;
   *) sed -n '2,/^set /p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2;;

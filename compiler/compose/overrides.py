@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from compiler.allocation import ABSENT, unknown
 from compiler.complaint import sentence
 from compiler.compose.loader import COMPLAINTS, Loader
 from compiler.compose.sweeps import of_number
@@ -135,7 +136,8 @@ def refused_setting(text: str, exception: BaseException) -> Problem:
         # OmegaConf's own words for this are about its inside.
         reason, hint = "is for files", "on the command line write the sweep itself: key=2,4,8"
     elif isinstance(inner, ConfigAttributeError | ConfigKeyError):
-        reason = "Hydra has no such setting here"
+        name = key.lstrip("+~").removeprefix("hydra.launcher.")
+        reason, hint = ABSENT, unknown(name) if "launcher." in key else ""
     return error("hydra", key.lstrip("+~"), value, reason, hint)
 
 

@@ -5,7 +5,7 @@ package `hydra_plugins` only; `run.py` puts `launchers/` at the end of the modul
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -83,6 +83,8 @@ class SlurmConf:
     account: str | None = None
     qos: str | None = None
     reservation: str | None = None
+    constraint: str | None = None
+    comment: str | None = None
     timeout_min: Any = "auto"
     timeout_factor: float = 1.5
     timeout_spare_min: float = 5
@@ -116,7 +118,8 @@ class SweeperConf:
 
 
 STORE = ConfigStore.instance()
-STORE.store(group="hydra/launcher", name="local", node=LocalConf, provider="servix")
-STORE.store(group="hydra/launcher", name="slurm", node=SlurmConf, provider="servix")
-STORE.store(group="hydra/launcher", name="kubernetes", node=KubernetesConf, provider="servix")
+# Plain data: a key that there is not and a value of another kind are told by us, with the line of the file they are in.
+STORE.store(group="hydra/launcher", name="local", node=asdict(LocalConf()), provider="servix")
+STORE.store(group="hydra/launcher", name="slurm", node=asdict(SlurmConf()), provider="servix")
+STORE.store(group="hydra/launcher", name="kubernetes", node=asdict(KubernetesConf()), provider="servix")
 STORE.store(group="hydra/sweeper", name="servix", node=SweeperConf, provider="servix")

@@ -19,6 +19,8 @@ NONE = "-"
 NARROWEST_POINT = 12
 NARROWEST = 20
 MOST_REASONS = 6
+MOST_NAMES = 3
+"""Points of which the same is told that are named."""
 COLOURS: Mapping[str, str] = {"valid": "green", "invalid": "yellow", "failed": "red"}
 
 
@@ -176,15 +178,23 @@ def _aligned(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
 
 
 def _reasons(found: Sequence[Row], width: int) -> list[str]:
-    """Why rows are not valid, and what is noted of others, wrapped; the end of a log keeps its line breaks."""
+    """Why rows are not valid, and what is noted of others, wrapped; the end of a log keeps its line breaks.
+
+    Once for all rows of which the same is told: a job that ends early fails all points it did not come to.
+    """
     lines: list[str] = []
+    same: dict[tuple[Verdict, tuple[str, ...]], list[Row]] = {}
     for row in found:
-        told = list(row.verdict.reasons)
+        if row.verdict.reasons or row.notes:
+            same.setdefault((row.verdict, tuple(row.notes)), []).append(row)
+    for (verdict, notes), rows in same.items():
+        told = list(verdict.reasons)
         if len(told) > MOST_REASONS:
             told[MOST_REASONS:] = [f"and {len(told) - MOST_REASONS} more reasons"]
-        if told or row.notes:
-            lines += ["", clipped(f"{_name(row)}: {row.verdict.status}", width)]
-        for reason in [*told, *row.notes]:
+        named = [_name(row) for row in rows[:MOST_NAMES]]
+        more = f" and {len(rows) - MOST_NAMES} more" if len(rows) > MOST_NAMES else ""
+        lines += ["", clipped(f"{', '.join(named)}{more}: {verdict.status}", width)]
+        for reason in [*told, *notes]:
             first, *log = reason.splitlines() or [""]
             lines += textwrap.wrap(first, width, initial_indent="  ", subsequent_indent="    ")
             for line in log:
