@@ -169,6 +169,23 @@ def test_an_api_server_that_is_away_for_half_a_minute(run: Run) -> None:
     assert command.attempts()[0][1:] == (1, "valid")
 
 
+def test_an_interruption_whose_deletion_is_refused_says_what_stays(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin(ONE)
+    run.held()
+    verb, plural, after = STAGES["deletion"]
+    run.cluster.when(verb, plural, run.cluster.expire_token, after)
+    command.process.send_signal(signal.SIGINT)
+    code, _, err = command.ended()
+    assert code == 130, err
+    assert told(err, "what is in the cluster stays: the same command goes on"), err
+    assert "Traceback" not in err
+    assert "never retrieved" not in err
+    run.cluster.renew_token()
+    run.let_go()
+    ends_well(run, run.begin(ONE))
+
+
 EXPIRES = {stage: STAGES[stage] for stage in ("deployment", "Job", "deletion")}
 
 

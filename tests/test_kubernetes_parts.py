@@ -60,7 +60,9 @@ def test_a_reader_says_what_is_there_from_where_it_is_wanted(tmp_path: Path) -> 
     wanted = {"root": str(tmp_path), "deployment": "0123456789", "point": "abcdef0123", "attempt": 2}
     reader.tell(0, {**wanted, "have": {"artifacts/large": 7}}, lambda *one: said.append(one))
     heard = Reader()
-    came = [m.data for kind, data in said for line in lines(kind, data) if (m := heard.take(line))]
+    said_whole = [m for kind, data in said for line in lines(kind, data) if (m := heard.take(line))]
+    assert [message.kind for message in said_whole[:3]] == ["alive", "files", "chunk"]
+    came = [message.data for message in said_whole[1:]]
     assert [name for name, _, _ in came[0]["files"]] == ["artifacts/large"]
     assert b"".join(one["data"].encode("latin-1") for one in came[1:]) == (DATA * 20)[7:]
     reader.tell(1, {**wanted, "attempt": 9}, lambda *one: said.append(one))

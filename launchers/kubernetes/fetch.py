@@ -145,15 +145,16 @@ async def _one_pod(cluster: Cluster, settings: Settings, wanted: Sequence[Wanted
     """Whatever one reader says. Raises Unfit for a pod that never runs."""
     made = pod(wanted[0].deployment, settings, [one.asked() for one in wanted])
     name = str(made["metadata"]["name"])
-    await cluster.create(made)
     try:
+        await cluster.create(made)
         await _running(cluster, name, bar)
         with contextlib.suppress(Refused, Silent):
             reader = Reader()
-            async for line in cluster.log(name, CONTAINER):
-                message = reader.take(line)
-                if message is not None and _take(message.kind, message.data, wanted, bar):
-                    return
+            async with contextlib.aclosing(cluster.log(name, CONTAINER)) as lines:
+                async for line in lines:
+                    message = reader.take(line)
+                    if message is not None and _take(message.kind, message.data, wanted, bar):
+                        return
     finally:
         await asyncio.shield(_gone(cluster, name))
 

@@ -65,11 +65,12 @@ class Listener:
         pod = await self._pod()
         if pod is None:
             return
-        async for line in self._served.cluster.log(pod, CONTAINER):
-            await self._collector.take(self._job, line)
-            if self._is_told():
-                self._wake.set()
-                return
+        async with contextlib.aclosing(self._served.cluster.log(pod, CONTAINER)) as lines:
+            async for line in lines:
+                await self._collector.take(self._job, line)
+                if self._is_told():
+                    self._wake.set()
+                    return
 
     async def _pod(self) -> str | None:
         pods = await self._served.pods_of(self._job)

@@ -46,6 +46,7 @@ UNMADE_S = 60.0
 EXPIRED = 401
 TERMINATING = "it is being terminated"
 """In the refusal of whatever is new in a namespace that is being deleted."""
+STAYS = "what is in the cluster stays: the same command goes on"
 MOST_UNHEARD = 2
 """Jobs whose log was lost in part, until what they said counts as lost."""
 MOST_ATTEMPTS = 3
@@ -101,7 +102,7 @@ class Turn:
         except asyncio.CancelledError:
             if self._stays():
                 raise
-            await _to_its_end(self._down())
+            await self._deleted()
             deployed.remove(folder)
             raise
         except (Silent, Denied) as problem:
@@ -110,9 +111,7 @@ class Turn:
                 self._fail(self._left(), [str(problem)])
             else:
                 # What is there can be found by this note, and by its labels, once somebody answers us.
-                raise Trouble(
-                    f"{problem}; what is in the cluster stays: the same command goes on"
-                ) from problem
+                raise Trouble(f"{problem}; {STAYS}") from problem
         except Refused as refused:
             await self._cleared(folder)
             self._fail(self._left(), [str(refused)])
@@ -122,6 +121,13 @@ class Turn:
         else:
             deployed.remove(folder)
         return list(self._collector.results.values())
+
+    async def _deleted(self) -> None:
+        """Deletes what is there, however often this is cancelled. Raises Trouble where it stays."""
+        try:
+            await _to_its_end(self._down())
+        except (Silent, Refused) as problem:
+            raise Trouble(f"{problem}; {STAYS}") from problem
 
     async def _cleared(self, folder: Any) -> None:
         """Deletes what is there after trouble, which must not be hidden by more of it."""
