@@ -192,7 +192,9 @@ class Turn:
                 listed = (job["metadata"].get("annotations") or {}).get(POINTS) or ""
                 self._asked = frozenset(listed.split(","))
                 return str(job["metadata"]["name"])
-            await self._listener(str(job["metadata"]["name"])).whole()
+            name = str(job["metadata"]["name"])
+            self._told(f"{self.served} is there already; Job {name} is over, what it said is collected")
+            await self._listener(name).whole()
         if jobs:
             # On a stack that has been measured on, caches are not as they were.
             await self._others(owner)
