@@ -275,6 +275,15 @@ def test_a_quota_that_refuses_the_pod_of_the_job_is_told(run: Run) -> None:
     ends_well(run, command)
 
 
+def test_a_quota_that_refuses_pods_of_the_deployment_is_told(run: Run) -> None:
+    run.cluster.set_quota(pods="2")
+    command = run.begin(ONE)
+    command.wait_for(lambda event: "not every pod is made" in str(event.get("what")))
+    run.cluster.objects.delete(kinds.QUOTA, run.cluster.namespace, "limits")
+    err = ends_well(run, command)
+    assert len(told(err, "not every pod is made")) == 1, err
+
+
 def test_a_benchmark_that_runs_out_of_memory_is_told(run: Run) -> None:
     command = disturbed(run, lambda: run.cluster.oom(run.pod("bench")), ONE)
     code, out, err = command.ended()

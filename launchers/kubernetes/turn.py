@@ -296,7 +296,8 @@ class Turn:
                 heard = self._collector.of(job)
                 over = heard.over is not None and not _was_stopped(heard)
                 if not look.going:
-                    start.lost = start.judge(look, time.monotonic())
+                    refused = await self._why_fewer_pods(look)
+                    start.lost = start.judge(look, time.monotonic(), refused)
                 elif not over:
                     start.lost = (await self._why_gone(),)
                 if start.lost:
@@ -321,12 +322,21 @@ class Turn:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _why_fewer_pods(self, look: Look) -> str:
+        """Why there are fewer than there should be, while it is not ready: told at once."""
+        if self._start.ready or len(look.serving) >= self.served.pods:
+            return ""
+        why = await self.served.refusal()
+        if why:
+            self._told(f"not every pod is made: {why}")
+        return why
+
     async def _why_no_pod(self, look: Look, job: str) -> str:
         """Why none is expected any more: told at once, given up after a while."""
         if look.measuring:
             self._unmade_since = None
             return ""
-        why = await self.served.refusal_of(job)
+        why = await self.served.refusal(job)
         if not why:
             return ""
         self._told(f"Job {job} has no pod: {why}")
