@@ -19,7 +19,8 @@ About = Literal["invocation", "choice", "goal", "judging", "realising"]
 """
 
 KUBERNETES = (
-    *("mode", "api_version", "gpu_resource", "bench", "results", "model_cache_claim", "hf_token_from"),
+    *("mode", "api_version", "runtime_version", "gpu_resource", "bench", "results"),
+    *("model_cache_claim", "hf_token_from"),
     *("image_pull_secrets", "image_pull_policy", "service_account", "priority_class"),
     *("node_selector", "tolerations", "annotations", "labels"),
 )

@@ -182,3 +182,7 @@ class Turns:
             # A second cancellation must not leave what the first began to stop.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                # What could not be stopped or deleted; what ended the others is raised, or is a signal.
+                self._display.say(f"warning: {str(problem) or type(problem).__name__}")

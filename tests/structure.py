@@ -151,6 +151,7 @@ NODES = {
     "required": ["nodeCount"],
     "properties": {"nodeCount": {"type": "integer", "minimum": 2}},
 }
+RELEASE = {"type": "string", "pattern": r"^[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$"}
 FRAMEWORK = {"type": "string", "enum": ["sglang", "vllm", "trtllm"]}
 POD = {
     "type": "object",
@@ -177,6 +178,7 @@ COMPONENT = {
         "podTemplate": POD,
         "multinode": NODES,
         "sharedMemorySize": QUANTITY,
+        "runtimeVersionOverride": RELEASE,
     },
 }
 SERVICE = {
@@ -188,6 +190,7 @@ SERVICE = {
         "subComponentType": {"type": "string", "enum": ["prefill", "decode"]},
         "replicas": COUNT,
         "multinode": NODES,
+        "runtimeVersionOverride": RELEASE,
         "resources": {"type": "object", "properties": {"limits": QUANTITIES, "requests": QUANTITIES}},
         "sharedMemory": {"type": "object", "required": ["size"], "properties": {"size": QUANTITY}},
         "extraPodMetadata": POD["properties"]["metadata"],  # type: ignore[index]

@@ -90,6 +90,7 @@ CHANGED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
             "namespace": ("=other",),
             "kubernetes.mode": ("=plain",),
             "kubernetes.api_version": ("=v1alpha1",),
+            "kubernetes.runtime_version": ("=1.6.1",),
             "kubernetes.gpu_resource": ("=amd.com/gpu",),
             "kubernetes.bench": (
                 ".image=other/bench:2",

@@ -61,7 +61,7 @@ REFUSED = [
     ("two, no namespace", TWO, {"context": "b"}, ["the kubeconfig holds several contexts"]),
     ("no such context", TWO, {"context": "c", "namespace": "n"}, ["has no such context, but a, b"]),
     ("no namespace", {"a": None}, {}, ["system.namespace = null: is not said, and neither there"]),
-    ("none", {}, {"namespace": "n"}, ["the kubeconfig holds no contexts"]),
+    ("none", {}, {}, ["the kubeconfig holds no contexts; log in to the cluster first"]),
 ]
 
 
@@ -82,6 +82,28 @@ def test_nothing_is_guessed(
     assert all(text in told for text in said), told
 
 
+def test_a_context_that_is_not_whole_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = kubeconfig(tmp_path / "config", {"a": "ns"})
+    data = json.loads(path.read_text())
+    for name, names in (
+        ("old", {"cluster": "c", "user": "gone"}),
+        ("older", {"cluster": "gone", "user": "u"}),
+    ):
+        data["contexts"].append({"name": name, "context": names})
+    path.write_text(json.dumps(data))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert context_of({"context": "a", "namespace": "n"}).server == "https://config"
+    for name in ("old", "older"):
+        with pytest.raises(
+            Unfit, match=f"context {name} names a cluster or a user that the kubeconfig does not"
+        ):
+            context_of({"context": name, "namespace": "n"})
+    path.write_text(json.dumps({**data, "contexts": data["contexts"][-1:]}))
+    with pytest.raises(Unfit) as unfit:
+        context_of({})
+    assert len(unfit.value.problems) == 1
+
+
 def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [
         kubeconfig(tmp_path / "first", {"a": "x"}),
@@ -92,7 +114,7 @@ def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {"a": "https://first", "b": "https://second"}
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "contexts: [{name: a}]", "contexts: 7"])
+@pytest.mark.parametrize("text", ["{", "[1]", "7", "contexts: [{name: a}]", "contexts: 7"])
 def test_a_file_that_cannot_be_read(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").write_text(text)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))

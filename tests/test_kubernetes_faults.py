@@ -169,6 +169,23 @@ def test_an_api_server_that_is_away_for_half_a_minute(run: Run) -> None:
     assert command.attempts()[0][1:] == (1, "valid")
 
 
+def test_an_interruption_whose_deletion_is_refused_says_what_stays(run: Run) -> None:
+    run.hold("load-1")
+    command = run.begin(ONE)
+    run.held()
+    verb, plural, after = STAGES["deletion"]
+    run.cluster.when(verb, plural, run.cluster.expire_token, after)
+    command.process.send_signal(signal.SIGINT)
+    code, _, err = command.ended()
+    assert code == 130, err
+    assert told(err, "what is in the cluster stays: the same command goes on"), err
+    assert "Traceback" not in err
+    assert "never retrieved" not in err
+    run.cluster.renew_token()
+    run.let_go()
+    ends_well(run, run.begin(ONE))
+
+
 EXPIRES = {stage: STAGES[stage] for stage in ("deployment", "Job", "deletion")}
 
 
@@ -256,6 +273,15 @@ def test_a_quota_that_refuses_the_pod_of_the_job_is_told(run: Run) -> None:
     command.wait_for(lambda event: "exceeded quota" in str(event))
     run.cluster.objects.delete(kinds.QUOTA, run.cluster.namespace, "limits")
     ends_well(run, command)
+
+
+def test_a_quota_that_refuses_pods_of_the_deployment_is_told(run: Run) -> None:
+    run.cluster.set_quota(pods="2")
+    command = run.begin(ONE)
+    command.wait_for(lambda event: "not every pod is made" in str(event.get("what")))
+    run.cluster.objects.delete(kinds.QUOTA, run.cluster.namespace, "limits")
+    err = ends_well(run, command)
+    assert len(told(err, "not every pod is made")) == 1, err
 
 
 def test_a_benchmark_that_runs_out_of_memory_is_told(run: Run) -> None:

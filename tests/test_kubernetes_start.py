@@ -112,3 +112,9 @@ def test_a_start(looks: list[tuple[float, Look]], lost: tuple[str, ...], ready: 
     assert (found[-1], start.ready) == (lost, ready)
     assert len(said) == len(set(said)), "each line once"
     assert start.fatal == (ready and "image" in "".join(lost))
+
+
+def test_a_start_that_is_late_says_why_pods_are_missing() -> None:
+    start = Start(100, lambda _: None, now=0)
+    assert start.judge(look(SHORT), 99, "exceeded quota") == ()
+    assert start.judge(look(SHORT), 101, "exceeded quota")[-1] == "not every pod is made: exceeded quota"

@@ -13,6 +13,7 @@ from launchers.kubernetes.verdict import (
     graph,
     job_end,
     killed,
+    refusal,
 )
 
 
@@ -228,3 +229,40 @@ def test_the_end_of_a_job(found: Any, pods: list[Any], end: JobEnd | None) -> No
 @pytest.mark.parametrize("found", [{}, {"status": None}, {"status": {}}, {"status": {"conditions": None}}])
 def test_objects_without_a_status(read: Any, found: Any) -> None:
     read(found)
+
+
+def event(kind: str, name: str, reason: str, message: str) -> dict[str, Any]:
+    return {"involvedObject": {"kind": kind, "name": name}, "reason": reason, "message": message}
+
+
+QUOTA = "forbidden: exceeded quota: limits"
+EVENTS = [
+    event(
+        "ReplicaSet", "d-decode-5b8", "FailedCreate", f'Error creating: pods "d-decode-5b8-x7k2p" is {QUOTA}'
+    ),
+    event(
+        "PodClique",
+        "d-0-decode",
+        "PodCreateFailed",
+        f'Error creating pod d-0-decode-a1: pods "d-0-a1" is {QUOTA}',
+    ),
+    event("Job", "d-bench-1", "FailedCreate", f'Error creating: pods "d-bench-1-zz" is {QUOTA}'),
+    event("Pod", "d-decode-0", "FailedCreatePodSandBox", "no network"),
+    event("ReplicaSet", "dd-decode", "FailedCreate", "of another deployment"),
+    event("ReplicaSet", "d-decode-5b8", "SuccessfulCreate", "Created pod: x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "of_job", "said"),
+    [
+        (EVENTS[:1], False, f"Error creating: pods is {QUOTA}"),
+        (EVENTS, False, f"Error creating pod: pods is {QUOTA}"),
+        (EVENTS, True, f"Error creating: pods is {QUOTA}"),
+        (EVENTS[3:], False, ""),
+        ([{}], False, ""),
+    ],
+    ids=["a Deployment", "Grove", "a Job", "others", "nothing"],
+)
+def test_why_a_pod_is_not_made(events: list[dict[str, Any]], of_job: bool, said: str) -> None:
+    assert refusal(events, "d", of_job) == said

@@ -256,6 +256,8 @@ def test_every_object_of_a_namespace_names_it() -> None:
         ("+system.kubernetes.labels.team=x", False),
         ("system.kubernetes.results.claim=other", False),
         ("system.kubernetes.api_version=v1alpha1", False),
+        ("system.kubernetes.runtime_version=1.6.1", False),
+        ("+system.kubernetes.bench.pod.securityContext={fsGroup: 1000}", False),
     ],
 )
 def test_what_changes_a_number_is_in_the_digest(override: str, changes: bool) -> None:

@@ -27,6 +27,7 @@ from launchers import lock as locks
 from launchers.display import Display
 from launchers.follow import Follower
 from launchers.lock import Busy, Lock
+from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.search import Choose
 from launchers.store import Store
@@ -328,3 +329,26 @@ def test_groups_that_are_free_come_before_those_that_are_not(tmp_path: Path) -> 
         ran.send_signal(signal.SIGTERM)
         ran.wait(20)
     assert "detached: process" in said.read_text()
+
+
+def test_what_could_not_be_stopped_is_told(tmp_path: Path) -> None:
+    """Who interrupts a command hears of it, although the interruption is what ends the command."""
+    stream, kept = io.StringIO(), Trouble("two objects are not gone in time")
+
+    async def measure(_: Group) -> list[Result]:
+        try:
+            return await asyncio.Event().wait() or []
+        except asyncio.CancelledError:
+            raise kept from None
+
+    async def interrupted() -> bool:
+        wishes = Wishes(wanted=lambda *_: True)
+        turns = Turns(Store(tmp_path), wishes, Display(stream), measure)
+        task = asyncio.create_task(turns.take([Group(deployment(), (point(1),))]))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(interrupted())
+    assert "warning: two objects are not gone in time" in stream.getvalue()

@@ -11,6 +11,7 @@ from typing import Any
 
 from compiler.digest import short
 from compiler.estimate import point_seconds
+from compiler.manifests.merged import merged
 from compiler.manifests.names import DIGEST, POINT, POINTS, ROLE, head_of, labels_of, name_of
 from compiler.manifests.placing import beside
 from compiler.manifests.pods import image, model_cache, scheduling, token
@@ -112,33 +113,34 @@ def benchmark(
 
 def _pod(deployment: Deployment, settings: Settings, attempt: int) -> dict[str, Any]:
     cache, mounted = model_cache(settings)
-    claim = results_claim(settings)
-    return {
+    own, claim = settings.own.bench, results_claim(settings)
+    container = {
+        "name": CONTAINER,
+        **image(own.image, settings),
+        "command": ["python", "-m", PROGRAM],
+        "args": [WORK_DIR],
+        "workingDir": own.servix_dir,
+        "env": _environment(settings),
+        "volumeMounts": [
+            {"name": "work", "mountPath": WORK_DIR, "readOnly": True},
+            {"name": "results", "mountPath": RESULTS_DIR},
+            *mounted,
+        ],
+        "resources": {"requests": {name: str(value) for name, value in own.resources.items()}},
+    }
+    spec = {
         **scheduling(settings),
         "restartPolicy": "Never",
         "affinity": {"podAffinity": beside(deployment, "frontend")},
-        "containers": [
-            {
-                "name": CONTAINER,
-                **image(settings.own.bench.image, settings),
-                "command": ["python", "-m", PROGRAM],
-                "args": [WORK_DIR],
-                "workingDir": settings.own.bench.servix_dir,
-                "env": _environment(settings),
-                "volumeMounts": [
-                    {"name": "work", "mountPath": WORK_DIR, "readOnly": True},
-                    {"name": "results", "mountPath": RESULTS_DIR},
-                    *mounted,
-                ],
-                "resources": {"requests": {k: str(v) for k, v in settings.own.bench.resources.items()}},
-            }
-        ],
+        "containers": [merged(container, own.container)],
         "volumes": [
             {"name": "work", "configMap": {"name": job_name(deployment, attempt)}},
             {"name": "results", "persistentVolumeClaim": {"claimName": claim}},
             *cache,
         ],
     }
+    found: dict[str, Any] = merged(spec, own.pod)
+    return found
 
 
 def _environment(settings: Settings) -> list[dict[str, Any]]:

@@ -74,10 +74,18 @@ def _component(
         "replicas": component.replicas,
         "podTemplate": pod(deployment, component, settings, names),
     }
-    if component.node_count > 1:
-        found["multinode"] = {"nodeCount": component.node_count}
     if (size := shared_memory(component, settings)) is not None:
         found["sharedMemorySize"] = size
+    return found | _of_both(component, settings)
+
+
+def _of_both(component: Component, settings: Settings) -> dict[str, Any]:
+    """What is spelled the same in both versions."""
+    found: dict[str, Any] = {}
+    if component.node_count > 1:
+        found["multinode"] = {"nodeCount": component.node_count}
+    if settings.own.runtime_version is not None:
+        found["runtimeVersionOverride"] = settings.own.runtime_version
     return found
 
 
@@ -119,11 +127,9 @@ def _service(
     }
     if resources := _resources(made["spec"]["containers"][0].get("resources", {})):
         found["resources"] = resources
-    if component.node_count > 1:
-        found["multinode"] = {"nodeCount": component.node_count}
     if (size := shared_memory(component, settings)) is not None:
         found["sharedMemory"] = {"size": size}
-    return found
+    return found | _of_both(component, settings)
 
 
 def _type(component: Component) -> dict[str, str]:

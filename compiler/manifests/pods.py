@@ -28,6 +28,9 @@ PERIOD_S, TIMEOUT_S = 2, 4
 VIRTUAL = "virtual"
 """GPU kind that is none: the cluster is not asked for it."""
 LMCACHE = "lmcache.yaml"
+BY_OPERATOR = ("VLLM_NIXL_SIDE_CHANNEL_HOST",)
+"""Variables with the pod's own address that the operator adds to pods of a worker over several nodes: to find one of
+the same name is an error of the objects it makes."""
 _URL = re.compile(r"http://\{node:[0-9]+\}:(?P<port>[0-9]+)(?P<path>/.*)\Z")
 
 
@@ -167,6 +170,8 @@ def _environment(
     for name, text in sorted(env.items()):
         mine = names.of_node(process.node, name in OF_THE_HEAD and not is_frontend)
         value = mine.bind(text)
+        if component.node_count > 1 and name in BY_OPERATOR and value == OWN_ADDRESS:
+            continue
         source = own_address()["valueFrom"] if value == OWN_ADDRESS else None
         found.append({"name": name, "valueFrom": source} if source else {"name": name, "value": value})
     return sorted([own_address(), *found, *token(settings)], key=lambda entry: str(entry["name"]))

@@ -18,6 +18,7 @@ OPERATOR_PORT = 8000
 """Of the Service that Dynamo's operator makes for a frontend."""
 MOST_COMPONENTS = 25
 """In one DynamoGraphDeployment."""
+_RELEASE = re.compile(r"(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}\Z")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
@@ -40,6 +41,7 @@ def kubernetes(config: Config, placement: Placement) -> Iterable[Problem]:
     yield from _addresses(config)
     yield from _hosts(config, own, placement)
     yield from _mode(config, own, placement)
+    yield from _release(own)
     yield from _names(config, own, placement)
     yield from pods.fields(own)
 
@@ -143,6 +145,16 @@ def _mode(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Pro
             f"and a DynamoGraphDeployment has at most {MOST_COMPONENTS}"
         )
         yield error(CODE, f"{OWN}.host_network", True, reason, "use fewer workers_per_node")
+
+
+def _release(own: Kubernetes) -> Iterator[Problem]:
+    key, version = f"{OWN}.runtime_version", own.runtime_version
+    if version is None:
+        return
+    if not _RELEASE.match(version):
+        yield error(CODE, key, version, "is no release of Dynamo", "three numbers, e.g. 1.6.1")
+    elif own.mode == "plain":
+        yield warning("no-effect", key, version, "is what the operator asks for, and mode=plain uses none")
 
 
 def _names(config: Config, own: Kubernetes, placement: Placement) -> Iterator[Problem]:

@@ -47,6 +47,10 @@ class BenchPod:
     """Folder of the servix checkout in the images."""
     resources: Arguments = field(default_factory=dict)
     """What the pod requests: `{cpu: 4, memory: 8Gi}`."""
+    pod: Arguments = field(default_factory=dict)
+    """Further fields of the pod's spec, merged into what servix writes."""
+    container: Arguments = field(default_factory=dict)
+    """Further fields of its container, merged the same way."""
     head_room: Annotated[float, BeforeValidator(number), Field(ge=1, allow_inf_nan=False)]
     """How many times longer than estimated the points may take before the cluster ends the Job."""
 
@@ -61,6 +65,8 @@ class Kubernetes:
     """`operator`: one DynamoGraphDeployment; `plain`: Deployments and Services, for clusters without the operator."""
     api_version: Literal["v1beta1", "v1alpha1"]
     """Of the DynamoGraphDeployment."""
+    runtime_version: Text | None = None
+    """Release of Dynamo in `system.image`, where its tag does not say it: `1.6.1`."""
     gpu_resource: Text
     """Name under which the cluster hands out GPUs."""
     bench: BenchPod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,8 @@ SETTLE_S = 10.0
 """A write that is under way when all is to end is waited for so long."""
 WATCH_S = 30.0
 """Without news, objects are looked at again after so long."""
+QUIET_S = 60.0
+"""A log that is followed and says nothing for so long is asked for anew: its connection may be dead."""
 
 GLOBAL = frozenset(
     {"Node", "Namespace", "StorageClass", "CustomResourceDefinition", "SelfSubjectAccessReview"}
@@ -214,18 +216,34 @@ class Cluster:
             finally:
                 await stream.aclose()  # type: ignore[attr-defined]
 
-    async def log(self, pod: str, container: str, follow: bool = True) -> AsyncIterator[str]:
+    async def log(self, pod: str, container: str, follow: bool = True) -> AsyncGenerator[str, None]:
         """Lines of a pod's log from its beginning; with `follow`, until its end or a silence.
 
         Raises Refused for a pod that has no log yet, `Silent` when the stream broke: come again.
         """
         try:
             with _translated(f"log of pod {pod}"):
-                lines = self.client.log(pod, container=container, follow=follow, newlines=False)
-                async for line in lines:
-                    yield line
+                if follow:
+                    # lightkube does not close a stream that is refused, which costs a connection each time: after a
+                    # hundred of them no request gets any. So what would be refused is asked for as a whole.
+                    async for _ in self._lines(pod, container, tail_lines=1):
+                        pass
+                async with contextlib.aclosing(self._lines(pod, container, follow=follow)) as lines:
+                    async for line in lines:
+                        yield line
         except _Away as problem:
             raise Silent(str(problem)) from problem
+
+    async def _lines(self, pod: str, container: str, **how: Any) -> AsyncGenerator[str, None]:
+        stream: Any = self.client.log(pod, container=container, newlines=False, **how)
+        async with contextlib.aclosing(stream):
+            while True:
+                async with asyncio.timeout(QUIET_S):
+                    try:
+                        line = await anext(stream)
+                    except StopAsyncIteration:
+                        return
+                yield line
 
     async def ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer; asked again while the server is away. Raises Refused, Silent."""
@@ -263,7 +281,12 @@ def _whole(request: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await asyncio.wait([task], timeout=SETTLE_S)
+            try:
+                await asyncio.wait([task], timeout=SETTLE_S)
+            finally:
+                task.cancel()
+                # Whatever came of it: asked for, so that asyncio does not complain about it.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
 
     return asked

@@ -70,33 +70,48 @@ def _files() -> list[Path]:
 
 
 def _contexts(file: Path) -> dict[str, Any]:
-    """Contexts of one kubeconfig, ready to be used."""
+    """Contexts of one kubeconfig, ready to be used; null for one whose cluster or user is not there."""
     import yaml
     from lightkube import KubeConfig
-    from lightkube.config.models import User
 
     data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{file} holds no mapping")
     for user in data.get("users") or ():
         plugin = (user.get("user") or {}).get("exec")
         if isinstance(plugin, dict) and plugin.get("apiVersion") == "client.authentication.k8s.io/v1":
             # lightkube knows the version before, which asks and is answered in the same way.
             plugin["apiVersion"] = "client.authentication.k8s.io/v1beta1"
     config = KubeConfig.from_dict({"contexts": [], "clusters": [], **data}, fname=file)
-    found: dict[str, Any] = {name: config.get(name) for name in config.contexts}
-    return {name: one if one.user else one._replace(user=User()) for name, one in found.items()}
+    return {name: _usable(config, name) for name in config.contexts}
+
+
+def _usable(config: Any, name: str) -> Any:
+    from lightkube.config.models import User
+
+    try:
+        found = config.get(name)
+    except LookupError:
+        return None
+    return found if found.user else found._replace(user=User())
 
 
 def _chosen(found: Mapping[str, Any], wanted: str | None, namespace: str | None) -> Context:
+    if not found:
+        reason, hint = "the kubeconfig holds no contexts", "log in to the cluster first"
+        raise Unfit([_wrong("system.context", wanted, reason, hint)])
     several, problems = len(found) > 1, list[Problem]()
-    listed = ", ".join(sorted(found)[:12])
-    if wanted is None and len(found) != 1:
-        reason = f"the kubeconfig holds {len(found) or 'no'} contexts" + (f" ({listed})" if listed else "")
+    name, listed = wanted if wanted is not None else next(iter(found)), ", ".join(sorted(found)[:12])
+    if wanted is None and several:
+        reason = f"the kubeconfig holds {len(found)} contexts ({listed})"
         problems.append(_wrong("system.context", None, reason, "say which is meant"))
-    elif wanted is not None and wanted not in found:
+    elif name not in found:
         problems.append(_wrong("system.context", wanted, f"the kubeconfig has no such context, but {listed}"))
-    name = wanted if wanted is not None else next(iter(found), "")
-    own = found[name].context.namespace if name in found and not several else None
-    if namespace is None and own is None:
+    elif found[name] is None:
+        reason = f"context {name} names a cluster or a user that the kubeconfig does not hold"
+        problems.append(_wrong("system.context", wanted, reason, "log in to the cluster again"))
+    own = found[name].context.namespace if found.get(name) and not several else None
+    if namespace is None and own is None and (several or found[name] is not None):
         reason = "is not said, and " + (
             "the kubeconfig holds several contexts" if several else "neither there"
         )

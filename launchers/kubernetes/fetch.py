@@ -50,6 +50,8 @@ MOST_ASKED = 100_000
 """Characters of what one pod is asked for."""
 READY_S = 300.0
 """A reader pod runs after so long, or never."""
+NOT_OF_READERS = ("affinity", "initContainers")
+"""What the benchmark's pod has and a reader has not: the volumes of those that prepare a measurement are left out."""
 ALIVE_S = 6 * 3600
 """The cluster ends a reader whose asker is gone."""
 
@@ -145,15 +147,16 @@ async def _one_pod(cluster: Cluster, settings: Settings, wanted: Sequence[Wanted
     """Whatever one reader says. Raises Unfit for a pod that never runs."""
     made = pod(wanted[0].deployment, settings, [one.asked() for one in wanted])
     name = str(made["metadata"]["name"])
-    await cluster.create(made)
     try:
+        await cluster.create(made)
         await _running(cluster, name, bar)
         with contextlib.suppress(Refused, Silent):
             reader = Reader()
-            async for line in cluster.log(name, CONTAINER):
-                message = reader.take(line)
-                if message is not None and _take(message.kind, message.data, wanted, bar):
-                    return
+            async with contextlib.aclosing(cluster.log(name, CONTAINER)) as lines:
+                async for line in lines:
+                    message = reader.take(line)
+                    if message is not None and _take(message.kind, message.data, wanted, bar):
+                        return
     finally:
         await asyncio.shield(_gone(cluster, name))
 
@@ -208,7 +211,7 @@ def pod(deployment: Deployment, settings: Settings, wanted: Sequence[Mapping[str
     spec = job["spec"]["template"]["spec"]
     container = dict(spec["containers"][0])
     mounts = [one for one in container.pop("volumeMounts") if one["name"] == "results"]
-    small = {"requests": {"cpu": "100m", "memory": "128Mi"}}
+    small = {**container["resources"], "requests": {"cpu": "100m", "memory": "128Mi"}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -218,7 +221,7 @@ def pod(deployment: Deployment, settings: Settings, wanted: Sequence[Mapping[str
             "annotations": dict(settings.own.annotations),
         },
         "spec": {
-            **{key: value for key, value in spec.items() if key != "affinity"},
+            **{key: value for key, value in spec.items() if key not in NOT_OF_READERS},
             "activeDeadlineSeconds": ALIVE_S,
             "containers": [
                 {

@@ -12,7 +12,6 @@ from compiler.manifests.benchmark import CONTAINER
 from launchers.kubernetes.api import Refused, Silent
 from launchers.kubernetes.collect import Collector
 from launchers.kubernetes.served import Served
-from launchers.refusal import Trouble
 
 AGAIN_S = 0.5
 """Between two tries to read a log that is not there yet, or broke."""
@@ -26,7 +25,7 @@ class Listener:
     def __init__(self, served: Served, job: str, collector: Collector, wake: asyncio.Event) -> None:
         """`wake` is set whenever something was heard that changes what is done next."""
         self.problem: BaseException | None = None
-        """What nobody can go on with: the store cannot be written."""
+        """What nobody can go on with: the store cannot be written, or a fault of ours."""
         self._served, self._job, self._collector, self._wake = served, job, collector, wake
 
     async def follow(self) -> None:
@@ -37,7 +36,7 @@ class Listener:
                     await self._follow_once()
                 if not self._is_told():
                     await asyncio.sleep(AGAIN_S)
-        except (Trouble, OSError) as problem:
+        except Exception as problem:
             self.problem = problem
         finally:
             self._wake.set()
@@ -65,11 +64,12 @@ class Listener:
         pod = await self._pod()
         if pod is None:
             return
-        async for line in self._served.cluster.log(pod, CONTAINER):
-            await self._collector.take(self._job, line)
-            if self._is_told():
-                self._wake.set()
-                return
+        async with contextlib.aclosing(self._served.cluster.log(pod, CONTAINER)) as lines:
+            async for line in lines:
+                await self._collector.take(self._job, line)
+                if self._is_told():
+                    self._wake.set()
+                    return
 
     async def _pod(self) -> str | None:
         pods = await self._served.pods_of(self._job)

@@ -14,10 +14,10 @@ from compiler.errors import Problem, error
 from compiler.manifests import Manifests, Settings
 from compiler.manifests.pods import VIRTUAL
 from compiler.plan import Deployment
+from launchers.kubernetes import versions
 from launchers.kubernetes.api import Cluster, Denied, Object, Refused
 
 CODE = "kubernetes"
-KIND = "DynamoGraphDeployment"
 CRD = "dynamographdeployments.nvidia.com"
 RIGHTS = (
     *(("", "pods", verb) for verb in ("list", "watch")),
@@ -96,15 +96,7 @@ async def _versions(cluster: Cluster, settings: Settings) -> list[Problem]:
     except Refused:
         # Few may look at it. The dry run says it as well, in other words.
         return []
-    if crd is None:
-        reason = f"this cluster does not know {KIND}: Dynamo's operator is not there"
-        return [error(CODE, "system.kubernetes.mode", own.mode, reason, "use system.kubernetes.mode=plain")]
-    served = [str(one["name"]) for one in crd["spec"]["versions"] if one.get("served")]
-    if own.api_version in served:
-        return []
-    reason = f"this cluster serves {' and '.join(served)} of {KIND}"
-    hint = f"use system.kubernetes.api_version={served[-1]}" if served else ""
-    return [error(CODE, "system.kubernetes.api_version", own.api_version, reason, hint)]
+    return list(versions.check(crd, settings))
 
 
 async def _namespace(cluster: Cluster) -> list[Problem]:

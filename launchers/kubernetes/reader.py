@@ -3,7 +3,8 @@
     python -m launchers.kubernetes.reader
 
 Takes from the environment (SERVIX_WANTED, JSON) a list of `{"root", "deployment", "point", "attempt", "have"}`: short
-digests, and the bytes that are there already by path; says `files` (path, size, checksum) and `chunk`s of each.
+digests, and the bytes that are there already by path; says `files` (path, size, checksum) and `chunk`s of each, and
+`alive` before.
 Never does: writing; following links; leaving the folder of an attempt.
 """
 
@@ -22,6 +23,8 @@ from launchers.kubernetes.frames import lines
 WANTED = "SERVIX_WANTED"
 CHUNK = 256 * 1024
 """Bytes of a file in one message."""
+PIECE = 16 * 2**20
+"""Bytes after which it is said that a checksum is still worked on: a log that is quiet for long is given up."""
 OWN = frozenset({"result.json"})
 """What the asker has already."""
 
@@ -38,7 +41,8 @@ def tell(index: int, wanted: Mapping[str, Any], say: Callable[[str, Any], None])
     """Says the files of the attempt that is `index`th in what was asked for."""
     folder = folder_of(wanted)
     found = dict(_files(folder)) if folder is not None else {}
-    listed = [[name, path.stat().st_size, _checksum(path)] for name, path in found.items()]
+    alive = lambda: say("alive", {"attempt": index})  # noqa: E731
+    listed = [[name, path.stat().st_size, _checksum(path, alive)] for name, path in found.items()]
     say("files", {"attempt": index, "there": folder is not None, "files": listed})
     have = wanted.get("have") or {}
     for name, path in found.items():
@@ -69,9 +73,13 @@ def _chunks(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
             start += len(data)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Path, alive: Callable[[], None]) -> str:
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(PIECE):
+            found.update(data)
+            alive()
+    return found.hexdigest()
 
 
 def _say(kind: str, data: Any) -> None:

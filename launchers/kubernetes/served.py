@@ -143,16 +143,21 @@ class Served:
         found = await self.cluster.find("batch/v1", "Job", self._selector)
         return sorted(found, key=attempt_of)
 
-    async def refusal_of(self, job: str) -> str:
-        """Why the cluster makes no pod of a Job, in its own words; empty where it says nothing. Raises Silent."""
-        about = {"involvedObject.kind": "Job", "involvedObject.name": job}
+    async def refusal(self, job: str | None = None) -> str:
+        """Why the cluster makes no pod of a Job, or (null) of the deployment, in its own words; empty where it says
+        nothing. Raises Silent."""
+        about = {"involvedObject.kind": "Job", "involvedObject.name": job} if job else {"type": "Warning"}
         try:
             events = await self.cluster.find("v1", "Event", fields=about)
         except Refused:
             # Who may not read events hears nothing.
             return ""
-        said = [str(one.get("message")) for one in events if one.get("reason") == "FailedCreate"]
-        return " ".join(said[-1].split()) if said else ""
+        return verdict.refusal(events, self.name, of_job=job is not None)
+
+    @property
+    def pods(self) -> int:
+        """How many a deployment that is whole has."""
+        return sum(one.worker is not None or one.role == "frontend" for one in self._deployment.processes)
 
     async def pods_of(self, job: str) -> list[Object]:
         """Pods of a Job, the newest at the end. Raises Refused, Silent."""

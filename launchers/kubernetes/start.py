@@ -51,14 +51,15 @@ class Start:
             self._told.add(text)
             self._say(text)
 
-    def judge(self, look: Look, now: float) -> tuple[str, ...]:
-        """Why the start is lost; nothing while it is not."""
+    def judge(self, look: Look, now: float, refused: str = "") -> tuple[str, ...]:
+        """Why the start is lost; nothing while it is not. `refused`: why there are fewer pods than there should be."""
         ends = verdict.killed(look.serving)
         if self.ready:
             return self._reasons(look, [one for one in ends if one not in self._before], now)
         self._before.update(ends)
         if not look.progress.ready:
-            return self._not_ready(look, now)
+            why = self._not_ready(look, now)
+            return (*why, f"not every pod is made: {refused}") if why and refused else why
         self.ready, self._pods = True, frozenset(map(_identity, look.serving))
         self._hopeless.clear()
         self.told(f"every pod is ready after {now - self._begun:.1f} s: {look.progress.what}")

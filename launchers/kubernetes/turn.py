@@ -46,6 +46,7 @@ UNMADE_S = 60.0
 EXPIRED = 401
 TERMINATING = "it is being terminated"
 """In the refusal of whatever is new in a namespace that is being deleted."""
+STAYS = "what is in the cluster stays: the same command goes on"
 MOST_UNHEARD = 2
 """Jobs whose log was lost in part, until what they said counts as lost."""
 MOST_ATTEMPTS = 3
@@ -101,7 +102,7 @@ class Turn:
         except asyncio.CancelledError:
             if self._stays():
                 raise
-            await _to_its_end(self._down())
+            await self._deleted()
             deployed.remove(folder)
             raise
         except (Silent, Denied) as problem:
@@ -110,9 +111,7 @@ class Turn:
                 self._fail(self._left(), [str(problem)])
             else:
                 # What is there can be found by this note, and by its labels, once somebody answers us.
-                raise Trouble(
-                    f"{problem}; what is in the cluster stays: the same command goes on"
-                ) from problem
+                raise Trouble(f"{problem}; {STAYS}") from problem
         except Refused as refused:
             await self._cleared(folder)
             self._fail(self._left(), [str(refused)])
@@ -122,6 +121,13 @@ class Turn:
         else:
             deployed.remove(folder)
         return list(self._collector.results.values())
+
+    async def _deleted(self) -> None:
+        """Deletes what is there, however often this is cancelled. Raises Trouble where it stays."""
+        try:
+            await _to_its_end(self._down())
+        except (Silent, Refused) as problem:
+            raise Trouble(f"{problem}; {STAYS}") from problem
 
     async def _cleared(self, folder: Any) -> None:
         """Deletes what is there after trouble, which must not be hidden by more of it."""
@@ -186,7 +192,9 @@ class Turn:
                 listed = (job["metadata"].get("annotations") or {}).get(POINTS) or ""
                 self._asked = frozenset(listed.split(","))
                 return str(job["metadata"]["name"])
-            await self._listener(str(job["metadata"]["name"])).whole()
+            name = str(job["metadata"]["name"])
+            self._told(f"{self.served} is there already; Job {name} is over, what it said is collected")
+            await self._listener(name).whole()
         if jobs:
             # On a stack that has been measured on, caches are not as they were.
             await self._others(owner)
@@ -288,7 +296,8 @@ class Turn:
                 heard = self._collector.of(job)
                 over = heard.over is not None and not _was_stopped(heard)
                 if not look.going:
-                    start.lost = start.judge(look, time.monotonic())
+                    refused = await self._why_fewer_pods(look)
+                    start.lost = start.judge(look, time.monotonic(), refused)
                 elif not over:
                     start.lost = (await self._why_gone(),)
                 if start.lost:
@@ -313,12 +322,21 @@ class Turn:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _why_fewer_pods(self, look: Look) -> str:
+        """Why there are fewer than there should be, while it is not ready: told at once."""
+        if self._start.ready or len(look.serving) >= self.served.pods:
+            return ""
+        why = await self.served.refusal()
+        if why:
+            self._told(f"not every pod is made: {why}")
+        return why
+
     async def _why_no_pod(self, look: Look, job: str) -> str:
         """Why none is expected any more: told at once, given up after a while."""
         if look.measuring:
             self._unmade_since = None
             return ""
-        why = await self.served.refusal_of(job)
+        why = await self.served.refusal(job)
         if not why:
             return ""
         self._told(f"Job {job} has no pod: {why}")

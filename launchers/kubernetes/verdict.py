@@ -20,6 +20,8 @@ MOST_CRASHES = 3
 LONGEST = 300
 """Characters of what the cluster says that are shown."""
 KILL = 128
+_NAME = re.compile(r"""\b(pods?) ("[^"]*"|[^\s":]+(?=:))""")
+"""Of a pod that was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,21 @@ def job_end(job: Object, pods: Sequence[Object]) -> JobEnd | None:
     codes = [end.how for end in killed(own)]
     said = codes[-1] if codes else _line(failed.get("message") or failed.get("reason") or "no reason given")
     return JobEnd(False, f"the benchmark Job failed: {said}")
+
+
+def refusal(events: Iterable[Object], name: str, of_job: bool) -> str:
+    """Why a pod of that deployment, or of a Job of it, was not made, in the cluster's words; empty: nothing is said.
+
+    Every controller has words of its own for it: `FailedCreate` of a Job or a ReplicaSet, `PodCreateFailed` of Grove.
+    """
+    said = ""
+    for one in events:
+        about, reason = one.get("involvedObject") or {}, str(one.get("reason"))
+        if str(about.get("name")).startswith(f"{name}-") and (about.get("kind") == "Job") == of_job:
+            is_refusal = about.get("kind") != "Pod" and "Creat" in reason and "Fail" in reason
+            # Each try has a name of its own, and is told once.
+            said = _line(_NAME.sub(r"\1", str(one.get("message") or reason))) if is_refusal else said
+    return said
 
 
 def _of_pod(pod: Object) -> Iterator[Finding]:

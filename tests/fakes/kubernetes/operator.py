@@ -93,7 +93,14 @@ class Operator:
                     NODE_RANK: str(rank),
                 }
                 labels |= {TYPE: component["type"]} if component["type"] else {}
-                make_pod(self.objects, kinds.DGD, graph, component["template"], name, labels)
+                try:
+                    make_pod(self.objects, kinds.DGD, graph, component["template"], name, labels)
+                except Refusal as refusal:
+                    # Said of what Grove makes pods from; the graph itself only waits.
+                    meta = {"name": f"{stem}-0", "namespace": graph["metadata"]["namespace"], "uid": stem}
+                    clique = {"apiVersion": "grove.io/v1alpha1", "kind": "PodClique", "metadata": meta}
+                    words = f"Error creating pod {name}: {refusal.message}"
+                    event(self.objects, kinds.DGD, clique, "PodCreateFailed", words)
         for name in set(there) - {name for name, _ in wanted}:
             self.objects.delete(kinds.POD, graph["metadata"]["namespace"], name, "Background")
 
