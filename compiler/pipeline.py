@@ -11,7 +11,7 @@ from compiler.compose import Composed, Composer
 from compiler.errors import Problem
 from compiler.estimate import estimate, over_budget
 from compiler.facts import with_facts
-from compiler.keys import KUBERNETES
+from compiler.keys import KUBERNETES, one_for_all
 from compiler.lower import Lowered, lower
 from compiler.model import Config, Kubernetes
 from compiler.normalise import normalise
@@ -116,7 +116,8 @@ def _point(
     if config is None or lowered is None:
         # It may be refused for a secret, which is to be nowhere: a point that runs holds none.
         overrides = tuple(map(secret.masked_override, composed.overrides))
-        name = _name(config) if config is not None else " ".join(overrides) or "default"
+        own = [text for text in overrides if not one_for_all(text.partition("=")[0].lstrip("+~"))]
+        name = _name(config) if config is not None else " ".join(own) or "default"
         known = secret.masked_data(provenance)
         return Point(secret.masked(name), overrides, None, None, None, known, problems, "invalid"), None
     name = _name(config)

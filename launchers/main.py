@@ -21,10 +21,14 @@ from omegaconf import DictConfig
 
 from compiler.complaint import problem_of, shown
 from compiler.compose import COMPLAINTS, composer
-from compiler.errors import Problem, error
+from compiler.errors import NOTHING, Problem, error
 from launchers import command
 from launchers.refusal import DEBUG, Trouble, debug, refuse
 from launchers.sweeping import bypasses, swept
+
+USAGE = """python run.py [--multirun] [--config-dir DIR] [group=option ...] [key=value ...]
+       python run.py --help | --cfg job | --info | --hydra-help
+settings are written without dashes: aiperf.concurrency=4"""
 
 
 def main(config_dir: Path, arguments: Sequence[str]) -> int:
@@ -32,9 +36,13 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names in a store may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
+    parser = get_args_parser()
+    parser.usage = USAGE
     # Intermixed, so that options may stand between overrides.
-    parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    parsed = parser.parse_intermixed_args(list(arguments))
     try:
+        if problems := _unfit(parsed):
+            return refuse(problems)
         if _is_hydras_own(parsed):
             return _hydras_own(config_dir)
         return _run(config_dir, parsed)
@@ -61,17 +69,22 @@ def _hydras_own(config_dir: Path) -> int:
 
 
 def _is_hydras_own(parsed: argparse.Namespace) -> bool:
-    asked = (
-        "help",
-        "hydra_help",
-        "cfg",
-        "info",
-        "shell_completion",
-        "experimental_rerun",
-        "config_name",
-        "config_path",
-    )
+    asked = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
     return any(getattr(parsed, name) for name in asked)
+
+
+def _unfit(parsed: argparse.Namespace) -> list[Problem]:
+    """Options of Hydra that do nothing here, or nothing without another one."""
+    reason, hint = "servix has one configuration", "--config-dir names a folder with options of your own"
+    found = [
+        error("command-line", f"--{name}", value, reason, hint)
+        for name in ("config-name", "config-path")
+        if (value := getattr(parsed, name.replace("-", "_"))) is not None
+    ]
+    if (parsed.resolve or parsed.package) and not (parsed.cfg or parsed.help):
+        name = "--resolve" if parsed.resolve else "--package"
+        found.append(error("command-line", name, NOTHING, "goes with --cfg only", "add --cfg job"))
+    return found
 
 
 def _never(_: DictConfig) -> None:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from compiler.complaint import sentence
 from compiler.compose.loader import Loader
 from compiler.compose.sweeps import of_number
+from compiler.compose.syntax import QUOTE, why_unreadable
 from compiler.compose.values import place, too_deep, with_quotes
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
@@ -67,6 +68,7 @@ class Overrides:
         return self._read[text]
 
     def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
+        hint = f"write key=value; {QUOTE}"
         try:
             override = of_number(text) or self._parser.parse_override(with_quotes(text))
             override.config_loader, override.input_line = self.loader, text
@@ -75,11 +77,13 @@ class Overrides:
                 return override, None
         except RecursionError:
             reason = "holds values nested too deep"
-        except (HydraException, OmegaConfBaseException, ValueError) as exception:
+        except HydraException as exception:
+            why, hint = why_unreadable(text, str(exception))
+            reason = f"cannot be read as an override: {why}"
+        except (OmegaConfBaseException, ValueError) as exception:
             # Python refuses to read a number of more than 4300 digits (a ValueError).
-            reason = f"cannot be read as an override ({sentence(exception)})"
+            reason = f"cannot be read as an override: {sentence(exception)}"
         key = text.partition("=")[0].lstrip("+~")
-        hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
         return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
 
     def wrong_option(self, override: Override) -> list[Problem]:
@@ -128,4 +132,6 @@ def of_hydra(arguments: Sequence[str]) -> list[str]:
 
 def _option(name: object) -> str:
     """YAML reads on and off as booleans; as an option's name they are words again."""
-    return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)
+    if isinstance(name, bool):
+        return "on" if name else "off"
+    return str(name).removesuffix(".yaml")
