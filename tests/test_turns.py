@@ -28,7 +28,7 @@ from launchers.search import Choose
 from launchers.store import Store
 from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
-from tests.test_session import deployment, point, start_servix
+from tests.sessions import deployment, point, start_servix
 
 ELSEWHERE = {"pid": 4711, "host": "elsewhere", "boot": "another"}
 
@@ -168,7 +168,7 @@ from compiler.sweep import Group
 from launchers import local
 from launchers.store import Store
 from launchers.turns import Wishes
-from tests.test_session import deployment, phase, point
+from tests.sessions import deployment, phase, point
 load = phase("main", "--takes", "1.5")
 stacks = [replace(deployment(), digest=f"d{i}-{i}123456789abcdef", name=f"fake{i}") for i in range(3)]
 groups = [Group(stack, (replace(point(1, load), deployment=stack.digest),)) for stack in stacks]
@@ -208,7 +208,7 @@ def test_deployments_run_side_by_side_where_the_nodes_allow(
 
 @pytest.mark.parametrize(("answer", "goes_on"), [(b"\n", True), (b"d\n", True), (b"c\n", False)], ids=str)
 def test_ctrl_c_asks_what_to_do_about_another_command(tmp_path: Path, answer: bytes, goes_on: bool) -> None:
-    from tests.test_session import SERVIX
+    from tests.sessions import SERVIX
 
     with start_servix(tmp_path, 60) as other:
         assert wait_until(lambda: "load starts" in (tmp_path / "said").read_text(), 20)
