@@ -20,8 +20,9 @@ from launchers.turns import Wishes
 from tests.fakes.processes import FOLDER, alive
 
 REPORT = "{servix_dir}/tests/data/aiperf_healthy"
-PORT = 18090 + zlib.crc32(os.environ.get("PYTEST_XDIST_WORKER", "").encode()) % 1000
-"""Tests that run at the same time have one each: some listen on all addresses."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORT = 18090 + 8 * (zlib.crc32(__file__.encode()) % 125) + WORKER % 8
+"""Tests that run at the same time, from another checkout too, have one each: some listen on all addresses."""
 ALL = Wishes(wanted=lambda _, __: True)
 URL = f"http://{{node:0}}:{PORT}"
 
