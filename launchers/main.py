@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal import utils
 from omegaconf import DictConfig
 
 from compiler.complaint import problem_of, shown
@@ -36,13 +36,9 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names in a store may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = get_args_parser()
-    parser.usage = USAGE
     # Intermixed, so that options may stand between overrides.
-    parsed = parser.parse_intermixed_args(list(arguments))
+    parsed = get_args_parser().parse_intermixed_args(list(arguments))
     try:
-        if problems := _unfit(parsed):
-            return refuse(problems)
         if _is_hydras_own(parsed):
             return _hydras_own(config_dir)
         return _run(config_dir, parsed)
@@ -59,6 +55,13 @@ def main(config_dir: Path, arguments: Sequence[str]) -> int:
         return command.FAULT
 
 
+def get_args_parser() -> argparse.ArgumentParser:
+    """Hydra's, with a usage line that names what is of use here."""
+    parser = utils.get_args_parser()
+    parser.usage = USAGE
+    return parser
+
+
 def _hydras_own(config_dir: Path) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()
@@ -70,7 +73,7 @@ def _hydras_own(config_dir: Path) -> int:
 
 def _is_hydras_own(parsed: argparse.Namespace) -> bool:
     asked = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
-    return any(getattr(parsed, name) for name in asked)
+    return any(getattr(parsed, name) for name in asked) and not _unfit(parsed)
 
 
 def _unfit(parsed: argparse.Namespace) -> list[Problem]:
@@ -92,6 +95,8 @@ def _never(_: DictConfig) -> None:
 
 
 def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
+    if unfit := _unfit(parsed):
+        return refuse(unfit)
     extra = Path(parsed.config_dir) if parsed.config_dir else None
     arguments = list(parsed.overrides)
     problems = _own_folder(extra, config_dir) if extra is not None else []

@@ -109,11 +109,12 @@ def test_a_warning_is_told_and_forbids_only_when_strict(row: dict[str, Any], fol
     [
         (("--config-name", "mine"), ("--config-name = 'mine'", "--config-dir names a folder")),
         (("--config-path=mine",), ("--config-path = 'mine'", "--config-dir names a folder")),
+        (("--cfg", "job", "--config-name", "mine"), ("--config-name = 'mine'",)),
         (("--resolve",), ("--resolve: goes with --cfg only",)),
         (("--package", "model"), ("--package: goes with --cfg only",)),
         (("--concurrency", "2"), ("usage: python run.py", "without dashes", "--concurrency")),
     ],
-    ids=["config-name", "config-path", "resolve", "package", "dashes"],
+    ids=["config-name", "config-path", "of-cfg", "resolve", "package", "dashes"],
 )
 def test_options_that_do_nothing_here_are_refused(
     arguments: tuple[str, ...], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]

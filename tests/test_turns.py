@@ -168,7 +168,7 @@ from compiler.sweep import Group
 from launchers import local
 from launchers.store import Store
 from launchers.turns import Wishes
-from tests.sessions import deployment, phase, point
+from tests.test_session import deployment, phase, point
 load = phase("main", "--takes", "1.5")
 stacks = [replace(deployment(), digest=f"d{i}-{i}123456789abcdef", name=f"fake{i}") for i in range(3)]
 groups = [Group(stack, (replace(point(1, load), deployment=stack.digest),)) for stack in stacks]

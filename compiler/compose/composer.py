@@ -22,7 +22,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from compiler.complaint import problem_of, sentence, setting_hint
+from compiler.complaint import problem_of, sentence
 from compiler.compose.choosing import Choosing, is_choosing
 from compiler.compose.loader import COMPLAINTS, CONFIG_NAME, Base, Loader, Source, base_of, search_path
 from compiler.compose.overlay import Overlay, overlay
@@ -152,9 +152,7 @@ class Composer(Overrides):
                     continue
                 absent = isinstance(inner, ConfigAttributeError | ConfigKeyError)
                 reason = "Hydra has no such setting here" if absent else sentence(inner)
-                key = key.lstrip("+~")
-                hint = setting_hint(inner, key.rpartition(".")[2]) if absent and key.count(".") > 1 else ""
-                problems.append(error("hydra", key, value, reason, hint).at(f"override '{text}'"))
+                problems.append(error("hydra", key.lstrip("+~"), value, reason).at(f"override '{text}'"))
         places = {problem.origin for problem in problems}
         self.hydra_overrides = tuple(text for text in settings if f"override '{text}'" not in places)
         return problems
