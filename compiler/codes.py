@@ -21,7 +21,6 @@ class Page:
 
 
 _ONE_NODE = "constraints.tp_times_pp_le_gpus_per_node=false"
-_GLOBAL = "# @package _global_\n"
 
 PAGES: tuple[Page, ...] = (
     # Composing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ _YAML_HINTS: tuple[tuple[str, str], ...] = (
     ),
 )
 """Part of what PyYAML says -> what to do; the first that fits counts."""
+_NOT_IN = re.compile(r"Key '([^']+)' not in '\w+'")
 _OVERRIDDEN = re.compile(r"In '([^']+)': Could not override '([^'@]+)@")
 
 
@@ -63,6 +65,7 @@ def problem_of(exception: BaseException, files: Iterable[Path] = ()) -> Problem:
             _missing_option,
             _boolean_option,
             _no_package,
+            _unknown_setting,
         ):
             if (problem := known(told, files)) is not None:
                 return problem
@@ -123,6 +126,8 @@ def _missing_option(exception: BaseException, files: list[Path]) -> Problem | No
         return None
     group, _, option = missing.rpartition("/")
     options = [str(name) for name in getattr(exception, "options", None) or []]
+    # Hydra does not list what there is where a file's defaults name it.
+    options = options or sorted({path.stem for path in files if path.parent.name == group})
     reason = "no such option" + (f"; known: {', '.join(options)}" if options else "")
     hint = did_you_mean(option, options) if nearest(option, options) else ""
     place = _place(files, lambda path, node: node.value == option and "defaults" in path)
@@ -145,6 +150,23 @@ def _no_package(exception: BaseException, files: list[Path]) -> Problem | None:
     config, group = match.groups()
     place = next((shown(path) for path in files if str(path).endswith(f"/{config}.yaml")), config)
     return error("compose", group, NOTHING, "cannot be overridden from there", PACKAGE_HINT).at(place)
+
+
+def _unknown_setting(exception: BaseException, files: list[Path]) -> Problem | None:
+    """A key that a launcher or sweeper of Hydra does not have, in a file."""
+    match = _NOT_IN.match(str(exception))
+    if match is None:
+        return None
+    name, key = match[1], str(getattr(exception, "full_key", None) or match[1])
+    place = _place(files, lambda path, _: name in path and "hydra" in path)
+    return error("unknown-key", key, NOTHING, "unknown key", setting_hint(exception, name)).at(place)
+
+
+def setting_hint(exception: BaseException, name: str) -> str:
+    """The names there are in place of `name`, where the exception knows the structure that lacks it."""
+    structure = getattr(exception, "object_type", None)
+    names = [field.name for field in fields(structure)] if is_dataclass(structure) else []
+    return did_you_mean(name, [known for known in names if not known.startswith("_")])
 
 
 def _place(files: list[Path], matches: Callable[[list[str], yaml.ScalarNode], bool]) -> str:

@@ -156,6 +156,17 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return get_close_matches(name, list(known), n=3, cutoff=0.6)
 
 
+def sweep_hint(key: str, value: Any) -> str:
+    """What to write in place of a list of numbers where one belongs ("" for anything else): a sweep was meant.
+
+    >>> sweep_hint("aiperf.concurrency", [2, 4])
+    'a list is data; a sweep is written without brackets: aiperf.concurrency=2,4'
+    """
+    if not isinstance(value, list) or len(value) < 2 or not all(type(item) in (int, float) for item in value):
+        return ""
+    return f"a list is data; a sweep is written without brackets: {key}={','.join(map(str, value))}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that guesses the name that was meant, else lists what there is ("" when there is nothing)."""
     names = sorted(known)

@@ -13,29 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from compiler.kinds import (
     STRICT,
     Arguments,
     Argv,
     Count,
-    Duration,
-    Env,
     Flag,
     NodeCount,
     Nodes,
-    Port,
     Positive,
     Text,
     Whole,
-    number,
-    whole_number,
 )
 from compiler.settings.backend import Backend, Dynamo, Engine, LmcacheController, Mocker, Size, WorkerPort
 from compiler.settings.bench import Accuracy, Bench, BetweenPhases, Objective, Sample, Validity
 from compiler.settings.cluster import BenchPod, Kubernetes, Results, SecretKey
+from compiler.settings.launch import Gc, Launch, Pace
 from compiler.settings.roles import DP_ATTENTION, Constraints, Model, Role
+from compiler.settings.system import NO_CONTAINER, PYXIS, Container, Dcgm, Gpu, System
 
 __all__ = [
     "AUTO",
@@ -93,133 +90,6 @@ OWN_SEED = "auto"
 
 HOOKS = ("node_setup_command", "startup_command", "pre_test", "post_test")
 """Keys of commands around a deployment."""
-
-NO_CONTAINER, PYXIS = "none", "pyxis"
-"""As `system.container`: nothing, and the plugin of Slurm."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """A GPU kind."""
-
-    __pydantic_config__ = STRICT
-
-    kind: Text | None = None
-    memory_gb: Positive | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dcgm:
-    """An exporter of GPU metrics on every node, started with the deployment when it has a command."""
-
-    __pydantic_config__ = STRICT
-
-    command: Argv | None = None
-    """How it is started on a node (`{host}`, `{port}`), outside containers."""
-    port: Port = 9400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """A program that puts a command into a container, as the words before that command."""
-
-    __pydantic_config__ = STRICT
-
-    command: Argv
-    """`{image}` and `{workdir}` are filled in; the words `{mounts}` and `{env}` are as many words as there are."""
-    mount: list[Text]
-    """Words for one mount: `{mount}`, as in `system.mounts`, or its `{source}` and `{target}`."""
-    env: list[Text] = field(default_factory=list)
-    """Words that hand on one variable (`{name}`) of the caller's environment; empty: the program hands on all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """Where plans are realised: inventory, paths, containers."""
-
-    __pydantic_config__ = STRICT
-
-    name: Text
-    kind: Literal["local", "slurm", "kubernetes"]
-    engine: Literal["real", "mocker"]
-    gpus_per_node: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=256)]
-    max_nodes: NodeCount | None = None
-    """Nodes there are; null: unlimited."""
-    gpu: Gpu = field(default_factory=Gpu)
-    image: Text | None = None
-    """Container image of every process; null: the host's own installation."""
-    image_dir: Text | None = None
-    """Folder of the squash files that images are imported into; null: one below `output_dir`."""
-    hf_home: Text | None = None
-    storage_cache_dir: Text | None = None
-    env: Env = field(default_factory=dict)
-    """Environment of every process. `{host}` is the host of the process's node."""
-    mounts: list[Text] = field(default_factory=list)
-    container: Text = NO_CONTAINER
-    """What puts processes into the image: `pyxis` (flags of srun), a name of `containers`, or `none`."""
-    containers: dict[str, Container] = field(default_factory=dict)
-    context: Text | None = None
-    """Context of the kubeconfig; null: its only one."""
-    namespace: Text | None = None
-    """Kubernetes namespace; null: that of the context."""
-    kubernetes: Kubernetes | None = None
-    """Null for a system that is no Kubernetes cluster."""
-    dcgm: Dcgm = field(default_factory=Dcgm)
-    gpu_log: Argv | None = None
-    """What writes lines on the use of a node's GPUs until it is stopped; null, or not there: no such log."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long things are taken to last, in seconds, for the estimate of a plan."""
-
-    __pydantic_config__ = STRICT
-
-    start_s: Duration
-    """Start of a deployment until it is ready."""
-    phase_s: Duration
-    """Start and end of the load generator, once per phase."""
-    request_s: Duration
-    """One request, where nothing else bounds a phase."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """How plans are realised. None of this is part of a digest."""
-
-    __pydantic_config__ = STRICT
-
-    ready_timeout_s: Positive = 600
-    stop_timeout_s: Positive = 10
-    """Seconds between the signal that stops a process and KILL."""
-    max_restarts: Whole = 1
-    """Fresh starts of a stack that died, or no longer answered, while a sweep was measured on it."""
-    parallel: Count = 1
-    """Deployments that run at the same time, as far as the nodes suffice."""
-    detach: Flag = False
-    """Leave the work to a process of its own and return at once."""
-    single_allocation: Flag = False
-    """On Slurm: one job for all deployments of a command, one after the other, with the nodes of the largest."""
-    hook_timeout_s: Positive = 600
-    """Longest time of each hook: the setup of a node, the command before a worker, `pre_test` and `post_test`."""
-    prefetch: Literal["none", "login", "job"] = "none"
-    """On Slurm, what downloads models and images before nodes with GPUs are asked for: nothing, the command itself, or
-    a job without GPUs that the others wait for."""
-    reset_timeout_s: Positive = 60
-    """Longest time that emptying the caches between two points may take, in seconds."""
-    estimate: Pace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gc:
-    """What `action=gc` lists, beside what no recorded sweep refers to."""
-
-    __pydantic_config__ = STRICT
-
-    older_than_days: Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)] = 14
-    """Age from which failed attempts at points that stay are listed."""
-    valid: Flag = False
-    """Valid results that no sweep refers to are listed, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from compiler.errors import NOTHING, Problem, did_you_mean, error, shown
+from compiler.errors import NOTHING, Problem, did_you_mean, error, shown, sweep_hint
 from compiler.model import Config
 from compiler.once import Answers
 from compiler.renamed import PACKAGE_HINT, RENAMED
@@ -80,7 +80,7 @@ def _problem(detail: Any) -> Problem:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         # A file without its package line puts its keys one level too deep: system.system.name.
-        doubled = PACKAGE_HINT if len(location) == 2 and location[0] == location[1] else ""
+        doubled = PACKAGE_HINT if len(location) == 2 and location[1] in (location[0], "hydra") else ""
         hint = (
             doubled
             or RENAMED.get(str(location[-1]))
@@ -124,12 +124,14 @@ def _reason(kind: str, detail: Mapping[str, Any], context: Mapping[str, Any]) ->
 
 
 def _hint(key: str, value: Any, kind: str) -> str:
+    if kind == "list_type":
+        return "an empty list is []" if value is None else "write it in brackets: [...]"
     if kind == "string_type" and isinstance(value, bool | int | float):
         holder, _, last = key.rpartition(".")
         if last.isdigit():
             return f"put quotes around it, where {holder} is written: '{shown(value)}'"
         return f"quote it: {key}='\"{shown(value)}\"'"
-    return ""
+    return sweep_hint(key, value)
 
 
 def _names_at(location: Sequence[Any]) -> list[str]:

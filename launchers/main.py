@@ -16,16 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal import utils
 from omegaconf import DictConfig
 
 from compiler.complaint import problem_of, shown
 from compiler.compose import COMPLAINTS, composer
-from compiler.errors import Problem, error
+from compiler.errors import NOTHING, Problem, error
 from launchers import command
 from launchers.interrupt import heard, noting
 from launchers.refusal import DEBUG, Trouble, debug, refuse
 from launchers.sweeping import bypasses, swept
+
+USAGE = """python run.py [--multirun] [--config-dir DIR] [group=option ...] [key=value ...]
+       python run.py --help | --cfg job | --info | --hydra-help
+settings are written without dashes: aiperf.concurrency=4"""
 
 
 def main(config_dir: Path, arguments: Sequence[str]) -> int:
@@ -59,6 +63,13 @@ def _interrupted() -> int:
     return command.INTERRUPTED
 
 
+def get_args_parser() -> argparse.ArgumentParser:
+    """Hydra's, with a usage line that names what is of use here."""
+    parser = utils.get_args_parser()
+    parser.usage = USAGE
+    return parser
+
+
 def _hydras_own(config_dir: Path) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")(_never)()
@@ -69,17 +80,22 @@ def _hydras_own(config_dir: Path) -> int:
 
 
 def _is_hydras_own(parsed: argparse.Namespace) -> bool:
-    asked = (
-        "help",
-        "hydra_help",
-        "cfg",
-        "info",
-        "shell_completion",
-        "experimental_rerun",
-        "config_name",
-        "config_path",
-    )
-    return any(getattr(parsed, name) for name in asked)
+    asked = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
+    return any(getattr(parsed, name) for name in asked) and not _unfit(parsed)
+
+
+def _unfit(parsed: argparse.Namespace) -> list[Problem]:
+    """Options of Hydra that do nothing here, or nothing without another one."""
+    reason, hint = "servix has one configuration", "--config-dir names a folder with options of your own"
+    found = [
+        error("command-line", f"--{name}", value, reason, hint)
+        for name in ("config-name", "config-path")
+        if (value := getattr(parsed, name.replace("-", "_"))) is not None
+    ]
+    if (parsed.resolve or parsed.package) and not (parsed.cfg or parsed.help):
+        name = "--resolve" if parsed.resolve else "--package"
+        found.append(error("command-line", name, NOTHING, "goes with --cfg only", "add --cfg job"))
+    return found
 
 
 def _never(_: DictConfig) -> None:
@@ -87,6 +103,8 @@ def _never(_: DictConfig) -> None:
 
 
 def _run(config_dir: Path, parsed: argparse.Namespace) -> int:
+    if unfit := _unfit(parsed):
+        return refuse(unfit)
     extra = Path(parsed.config_dir) if parsed.config_dir else None
     arguments = list(parsed.overrides)
     problems = _own_folder(extra, config_dir) if extra is not None else []

@@ -16,14 +16,28 @@ from launchers.store import RESULT
 
 DIGEST_AT_END = re.compile(r".-([0-9a-f]{10})\Z")
 """Names of folders of deployments and points."""
+_WRITTEN_DIGEST = re.compile(r'"(?:servix\.dev/)?digest": ?"(v[0-9]+-[0-9a-f]{10,})"')
+"""As a job's work, and the annotations of an object, say which deployment they are of."""
 _START = re.compile(r"/runs/[0-9]+\Z")
 
 
 def is_deployment(folder: Path, points: list[Path]) -> bool:
-    """True where its plan, or a result in it, is of the digest at the end of its name."""
+    """True where its plan, a result in it, or what a plan would submit is of the digest at the end of its name."""
     files = [(folder / "plan.json", "digest")]
     files += [(result, "deployment_digest") for point in points for result in _results(point)]
-    return any(_is_of(folder, path, key) is True for path, key in files)
+    return any(_is_of(folder, path, key) is True for path, key in files) or _is_planned(folder)
+
+
+def _is_planned(folder: Path) -> bool:
+    """True where `action=plan` wrote a job's work or a cluster's objects for this digest, and nothing ran since."""
+    for path in (folder / "job.json", folder / "manifests" / "stack.yaml"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        if any(short(digest) == short_of(folder) for digest in _WRITTEN_DIGEST.findall(text)):
+            return True
+    return False
 
 
 def is_point(path: Path) -> bool:

@@ -177,6 +177,11 @@ def bypasses(master: DictConfig) -> list[Problem]:
         reason = "every run goes through a launcher, and only MULTIRUN does"
         found.append(error("hydra", "hydra.mode", mode.name if mode else None, reason, "leave it alone"))
     choices, kind = master.hydra.runtime.choices, master.get("system", {}).get("kind")
+    if choices.get("hydra/launcher") == "basic" and kind is None:
+        # Hydra's own default: nothing has chosen another one.
+        reason = "its file names no kind of system, so no launcher comes with it"
+        hint = "begin it with '# @package _global_' and name local, slurm or kubernetes in its defaults"
+        return [*found, error("hydra", "system", choices.get("system"), reason, hint)]
     for what in ("launcher", "sweeper"):
         chosen = master.hydra[what]
         if not isinstance(chosen, DictConfig):

@@ -27,8 +27,8 @@ from launchers.results.accuracy import Unbelievable, fraction, measure_accuracy,
 from launchers.results.frame import csv_text
 from launchers.results.report import report_html
 from launchers.results.table import table_text
-from tests.test_session import deployment, frontend, phase, process, realise
-from tests.test_session import point as session_point
+from tests.sessions import deployment, frontend, phase, process, realise
+from tests.sessions import point as session_point
 
 CUSTOM = ("accuracy=custom", "accuracy.entrypoint='python /score.py'")
 

@@ -192,6 +192,23 @@ def test_what_jobs_have_left_goes_with_their_deployment(store: Store) -> None:
     assert not folder.parent.exists()
 
 
+@pytest.mark.parametrize(
+    "system",
+    [
+        ("system=slurm",),
+        ("system=kubernetes", "system.kubernetes.bench.image=r/b:1", "system.kubernetes.results.claim=r"),
+    ],
+    ids=["slurm", "kubernetes"],
+)
+def test_what_was_only_planned_is_ours(system: tuple[str, ...], store: Store) -> None:
+    assert run([*system, "action=plan", f"output_dir={store.root}"]).code == 0
+    (folder,) = [path for path in (store.root / "store").iterdir() if path.is_dir()]
+    assert found(store) == [("deployment", below(store, folder))]
+    assert left(store) == {}
+    folder.rename(renamed := folder.with_name("vllm-0123456789"))
+    assert left(store) == {str(renamed.relative_to(store.root)): "is not of servix"}
+
+
 FOREIGN = (
     "store/.mine.tmp",
     "store/.mine.123-abc.tmp",

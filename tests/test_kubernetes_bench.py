@@ -20,8 +20,8 @@ from launchers.kubernetes.frames import Message, Reader
 from launchers.results.result import Result
 from launchers.store import Store
 from tests.fakes.processes import FOLDER
-from tests.test_session import PORT, URL, deployment, phase
-from tests.test_session import point as planned
+from tests.sessions import PORT, URL, deployment, phase
+from tests.sessions import point as planned
 
 HOST = "127.44.0.10"
 CONFIG = {"launch": {"parallel": 1, "detach": False}, "system": {"max_nodes": None}}

@@ -13,6 +13,7 @@ import yaml
 from compiling import ROOT, own_plan, plan, problems, run, told
 
 from compiler.errors import Problem, format_problem
+from launchers.main import main
 
 TABLE = yaml.safe_load((Path(__file__).parent / "problems.yaml").read_text(encoding="utf-8"))
 REFUSED: list[dict[str, Any]] = TABLE["refused"]
@@ -101,6 +102,46 @@ def test_a_warning_is_told_and_forbids_only_when_strict(row: dict[str, Any], fol
     strict = using(*row["args"], "strict=true")
     assert not strict.valid
     assert [problem for problem in problems(strict) if problem.code == row["code"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--config-name", "mine"), ("--config-name = 'mine'", "--config-dir names a folder")),
+        (("--config-path=mine",), ("--config-path = 'mine'", "--config-dir names a folder")),
+        (("--cfg", "job", "--config-name", "mine"), ("--config-name = 'mine'",)),
+        (("--resolve",), ("--resolve: goes with --cfg only",)),
+        (("--package", "model"), ("--package: goes with --cfg only",)),
+        (("--concurrency", "2"), ("usage: python run.py", "without dashes", "--concurrency")),
+    ],
+    ids=["config-name", "config-path", "of-cfg", "resolve", "package", "dashes"],
+)
+def test_options_that_do_nothing_here_are_refused(
+    arguments: tuple[str, ...], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(ROOT / "config", arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    told = capsys.readouterr().err
+    assert code == 2
+    assert all(word in told for word in words), told
+
+
+def test_a_python_without_what_servix_needs_is_told_which_one_has_it() -> None:
+    """`-S` leaves out what is installed, as the system's Python does before .venv is activated."""
+    ran = subprocess.run(
+        [sys.executable, "-S", "run.py", "action=plan"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "Traceback" not in ran.stderr
+    assert "has no module hydra" in ran.stderr
+    assert ".venv/bin/activate, then the same command" in ran.stderr
 
 
 FROM_A_SHELL = ("key-top", "option-typo", "tp-zero", "worker-larger-than-node", "port-of-a-worker")

@@ -263,7 +263,7 @@ def test_values_that_are_no_finite_numbers_are_left_out(copy: Path) -> None:
 
 @pytest.mark.parametrize("recorded", ["aiperf_healthy", "aiperf_killed"])
 def test_csv_and_json_of_aiperf_give_the_same_metrics(recorded: str) -> None:
-    table = aiperf.read_csv(DATA / recorded)
+    table = read_table(DATA / recorded / "profile_export_aiperf.csv")
     summary = aiperf.read(DATA / recorded).metrics
     assert table.keys() == summary.keys()
     assert table == pytest.approx(summary, abs=0.0051)

@@ -33,7 +33,7 @@ from launchers.search import Choose
 from launchers.store import Store
 from launchers.turns import Turns, Wishes
 from tests.fakes.processes import FOLDER, alive, wait_until
-from tests.test_session import deployment, point, start_servix
+from tests.sessions import deployment, point, start_servix
 
 ELSEWHERE = {"pid": 4711, "host": "elsewhere", "boot": "another"}
 
@@ -213,7 +213,7 @@ def test_deployments_run_side_by_side_where_the_nodes_allow(
 
 @pytest.mark.parametrize(("answer", "goes_on"), [(b"\n", True), (b"d\n", True), (b"c\n", False)], ids=str)
 def test_ctrl_c_asks_what_to_do_about_another_command(tmp_path: Path, answer: bytes, goes_on: bool) -> None:
-    from tests.test_session import SERVIX
+    from tests.sessions import SERVIX
 
     with start_servix(tmp_path, 60) as other:
         assert wait_until(lambda: "load starts" in (tmp_path / "said").read_text(), 20)

@@ -10,21 +10,19 @@ functions that read the tools' reports, so a gate is checked against what a resu
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from catalogue import wheel  # noqa: E402
 from catalogue_static import Sources  # noqa: E402
+from recorded import Made, record, wheel  # noqa: E402
 
 from launchers.results import aiperf as aiperf_reader  # noqa: E402
 from launchers.results import genai_perf as genai_perf_reader  # noqa: E402
@@ -114,8 +112,8 @@ TOOLS = {
 }
 
 
-def generate(name: str, wheels: Path, offline: bool) -> tuple[str, str]:
-    """File name and text. Raises OSError, subprocess.CalledProcessError or PackageNotFoundError without the tool."""
+def generate(name: str, wheels: Path, offline: bool) -> Made:
+    """One list. Raises OSError, subprocess.CalledProcessError or PackageNotFoundError without the tool."""
     tool = TOOLS[name]
     found: dict[str, set[str]] = {}
     for called, unit, statistics in tool.listed(wheels, offline):
@@ -130,7 +128,7 @@ def generate(name: str, wheels: Path, offline: bool) -> tuple[str, str]:
     number = tool.version()
     source = f"{tool.package} {number}: its own list of metrics, the results in tests/data, and what servix derives"
     head = {"schema": SCHEMA, "tool": name, "version": number, "source": source}
-    return f"{name}-{number}.json", _text(head, found)
+    return Made(f"{name}-{number}.json", _text(head, found), f"{len(found)} metrics")
 
 
 def _text(head: dict[str, str], found: dict[str, set[str]]) -> str:
@@ -141,36 +139,5 @@ def _text(head: dict[str, str], found: dict[str, set[str]]) -> str:
     return "\n".join(["{", *top, '  "metrics": {', ",\n".join(lines), "  }", "}", ""])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("tools", nargs="*", help=f"of {', '.join(TOOLS)}; all by default")
-    parser.add_argument("--wheels", type=Path, default=Path("/tmp/servix-wheels"))
-    parser.add_argument("--offline", action="store_true", help="do not download wheels")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 where a file would change"
-    )
-    given = parser.parse_args()
-    unknown = [name for name in given.tools if name not in TOOLS]
-    if unknown:
-        parser.error(f"no such tool: {', '.join(unknown)}")
-    wrong = 0
-    for name in given.tools or TOOLS:
-        try:
-            file, made = generate(name, given.wheels, given.offline or given.check)
-        except (OSError, subprocess.CalledProcessError, PackageNotFoundError) as exception:
-            print(f"{name}: not made: {exception}")
-            wrong += 1
-            continue
-        path = FOLDER / file
-        same = path.exists() and path.read_text(encoding="utf-8") == made
-        if not given.check:
-            path.write_text(made, encoding="utf-8")
-        elif not same:
-            print(f"catalogues/metrics/{file} differs; accept with: python tools/metrics.py {name}")
-            wrong += 1
-        print(f"{file}: {len(json.loads(made)['metrics'])} metrics")
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(record(__doc__ or "", TOOLS, FOLDER, generate))

@@ -15,9 +15,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.allocation import ABSENT, unknown
-from compiler.complaint import sentence
+from compiler.complaint import sentence, setting_hint
 from compiler.compose.loader import COMPLAINTS, Loader
 from compiler.compose.sweeps import of_number
+from compiler.compose.syntax import QUOTE, why_unreadable
 from compiler.compose.values import innermost, place, too_deep, with_quotes
 from compiler.errors import NOTHING, Problem, did_you_mean, error, nearest
 
@@ -68,6 +69,7 @@ class Overrides:
         return self._read[text]
 
     def _parse(self, text: str) -> tuple[Override | None, Problem | None]:
+        hint = f"write key=value; {QUOTE}"
         try:
             override = of_number(text) or self._parser.parse_override(with_quotes(text))
             override.config_loader, override.input_line = self.loader, text
@@ -76,11 +78,13 @@ class Overrides:
                 return override, None
         except RecursionError:
             reason = "holds values nested too deep"
-        except (HydraException, OmegaConfBaseException, ValueError) as exception:
+        except HydraException as exception:
+            why, hint = why_unreadable(text, str(exception))
+            reason = f"cannot be read as an override: {why}"
+        except (OmegaConfBaseException, ValueError) as exception:
             # Python refuses to read a number of more than 4300 digits (a ValueError).
-            reason = f"cannot be read as an override ({sentence(exception)})"
+            reason = f"cannot be read as an override: {sentence(exception)}"
         key = text.partition("=")[0].lstrip("+~")
-        hint = "write key=value; quote what the shell or Hydra would read: 'key=\"a, b\"'"
         return None, error("override-syntax", key, NOTHING, reason, hint).at(f"override '{text}'")
 
     def wrong_option(self, override: Override) -> list[Problem]:
@@ -137,10 +141,15 @@ def refused_setting(text: str, exception: BaseException) -> Problem:
         reason, hint = "is for files", "on the command line write the sweep itself: key=2,4,8"
     elif isinstance(inner, ConfigAttributeError | ConfigKeyError):
         name = key.lstrip("+~").removeprefix("hydra.launcher.")
-        reason, hint = ABSENT, unknown(name) if "launcher." in key else ""
+        hint = unknown(name) if "launcher." in key else ""
+        reason = ABSENT
+        if not hint and key.count(".") > 1:
+            hint = setting_hint(inner, name.rpartition(".")[2])
     return error("hydra", key.lstrip("+~"), value, reason, hint)
 
 
 def _option(name: object) -> str:
     """YAML reads on and off as booleans; as an option's name they are words again."""
-    return {True: "on", False: "off"}.get(name, str(name)) if isinstance(name, bool) else str(name)
+    if isinstance(name, bool):
+        return "on" if name else "off"
+    return str(name).removesuffix(".yaml")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from compiler.complaint import sentence
@@ -152,7 +153,7 @@ def apply(override: Override, config: DictConfig) -> list[Problem]:
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as exception:
-        return [_refused_value(override, exception)]
+        return [_refused_value(override, exception, config)]
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError):
         # OmegaConf's own slips, mostly over a key below a list.
         parent, _, _ = _where_it_ends(override.key_or_group, config)
@@ -167,7 +168,22 @@ def apply(override: Override, config: DictConfig) -> list[Problem]:
 def unknown_key(override: Override, config: DictConfig) -> Problem | None:
     """What is wrong with a key that does not exist; null for one that does."""
     parent, missing, known = _where_it_ends(override.key_or_group, config)
-    return None if missing is None else _unknown_key(override, parent, missing, known)
+    if missing is None:
+        return None
+    problem = _unknown_key(override, parent, missing, known)
+    elsewhere = _elsewhere(missing, config) if not parent and missing not in RENAMED else []
+    meant = " or ".join(f"'{key}'" for key in elsewhere)
+    return replace(problem, hint=f"did you mean {meant}?") if meant else problem
+
+
+def _elsewhere(name: str, config: DictConfig) -> list[str]:
+    """Where a key of this name stands one level deeper: a load generator's argument, a role's size."""
+    sections = {str(key): config._get_node(key) for key in config if key != "hydra"}
+    return [
+        f"{key}.{name}"
+        for key, node in sections.items()
+        if isinstance(node, DictConfig) and not node._is_none() and name in node
+    ]
 
 
 def innermost(exception: BaseException) -> BaseException:
@@ -176,7 +192,7 @@ def innermost(exception: BaseException) -> BaseException:
     return exception
 
 
-def _refused_value(override: Override, exception: BaseException) -> Problem:
+def _refused_value(override: Override, exception: BaseException, config: DictConfig) -> Problem:
     """What OmegaConf says below Hydra's wrapper; a new key inside a mapping is added one by one."""
     exception = innermost(exception)
     key, value, hint = override.key_or_group, override.value(), ""
@@ -185,6 +201,8 @@ def _refused_value(override: Override, exception: BaseException) -> Problem:
         reason, hint = "sets keys that are not there", f"add them one by one: +{key}.{next(iter(value))}=..."
     elif isinstance(value, dict | list):
         reason = f"a {'mapping' if isinstance(value, dict) else 'list'} does not fit here"
+        if isinstance(OmegaConf.select(config, key, throw_on_resolution_failure=False), ListConfig):
+            hint = "write a list, in brackets: [...]"
     return error("override", key, value, reason, hint).at(place(override))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler import metrics
-from compiler.errors import Problem, error, warning
+from compiler.errors import Problem, error, sweep_hint, warning
 from compiler.model import AUTO, Config
 from compiler.placement import Placement
 
@@ -176,7 +176,7 @@ def _numbers(arguments: dict[str, object], where: dict[str, str]) -> Iterable[Pr
     for key, (rule, holds) in NUMBERS.items():
         value = arguments.get(key)
         if value is not None and not holds(value):
-            yield error("load", where[key], value, f"should be a {rule}")
+            yield error("load", where[key], value, f"should be a {rule}", sweep_hint(where[key], value))
 
 
 def gates(config: Config, placement: Placement) -> Iterable[Problem]:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from launchers.results.metrics import STATISTICS, metric_id
-from launchers.results.reading import ReadError, Reading, read_table, reason
+from launchers.results.reading import ReadError, Reading, reason
 
 SUMMARY = "profile_export_aiperf.json"
-TABLE = "profile_export_aiperf.csv"
 RECORDS = "profile_export.jsonl"
 SERVER_METRICS = "server_metrics_export.json"
 LOG = "logs/aiperf.log"
@@ -76,11 +75,6 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
         return data if isinstance(data, dict) else {}
     return {}
-
-
-def read_csv(folder: Path) -> dict[str, float]:
-    """The same metrics from AIPerf's CSV, rounded to two decimals by the tool. Raises ReadError."""
-    return read_table(folder / TABLE)
 
 
 def metrics_of(summary: Mapping[str, Any]) -> dict[str, float]:
