@@ -115,9 +115,7 @@ async def _namespace(cluster: Cluster) -> list[Problem]:
 async def _things(cluster: Cluster, settings: Settings) -> list[Problem]:
     """Secrets and volumes that must be there."""
     own, found = settings.own, list[Problem]()
-    secrets = [
-        (f"system.kubernetes.image_pull_secrets[{i}]", n) for i, n in enumerate(own.image_pull_secrets)
-    ]
+    secrets = [(f"system.kubernetes.image_pull_secrets.{i}", n) for i, n in enumerate(own.image_pull_secrets)]
     if own.hf_token_from.name is not None:
         secrets.append(("system.kubernetes.hf_token_from.name", own.hf_token_from.name))
     for key, name in secrets:
