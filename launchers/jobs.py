@@ -213,8 +213,8 @@ class Jobs:
         """Shows what goes on in a job that is in the queue."""
         if entry.job not in note.jobs:
             entry.follower.catch_up(entry.view.note)
-            self._display.attach(entry.view)
             self._say(entry, f"attached to job {job}")
+            self._display.attach(entry.view)
         if entry.nodes and entry.job == job and state.state == "PENDING":
             self._say(entry, f"job {job} {queue.why_again(job, entry.nodes)}; it begins anew")
             entry.nodes = ""

@@ -23,7 +23,7 @@ from launchers.results.result import Result
 from launchers.store import RESULT, Store, read_result
 
 _DIGEST = re.compile(r"(?:v\d+-)?(?P<digits>[0-9a-f]{4,64})\Z")
-HINT = "name a digest as action=status format=json shows it, a result.json, or a point's folder"
+HINT = "name a digest (four digits or more of it), a result.json, or a point's folder"
 PLAN = "plan.json"
 
 

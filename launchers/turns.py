@@ -160,9 +160,9 @@ class Turns:
         if not entry.attached:
             entry.attached = True
             entry.follower.catch_up(entry.view.note)
-            self._display.attach(entry.view)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             self._display.say(f"servix: attached to {who}, which measures on {entry.group.deployment.name}")
+            self._display.attach(entry.view)
         entry.follower.look(entry.view)
 
     async def _pause(self) -> None:
