@@ -6,7 +6,7 @@ import hashlib
 import re
 
 REFERENCE = re.compile(
-    r"(?P<name>[a-z0-9]+([._-]+[a-z0-9]+)*(:\d+)?([/#][a-zA-Z0-9]+([._-]+[a-zA-Z0-9]+)*)*)"
+    r"(?P<name>[a-z0-9]+([._-]+[a-z0-9]+)*(:\d+(?=[/#]))?([/#][a-zA-Z0-9]+([._-]+[a-zA-Z0-9]+)*)*)"
     r"(:(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(@(?P<digest>sha256:[0-9a-f]{64}))?\Z"
 )
 MOVING_TAGS = ("latest", "main", "master", "nightly", "dev", "edge", "stable")
@@ -17,6 +17,8 @@ def is_moving(image: str | None) -> bool:
 
     >>> is_moving("nvcr.io/nvidia/x"), is_moving("nvcr.io/nvidia/x:1.6.1"), is_moving("/images/x.sqsh")
     (True, False, False)
+    >>> is_moving("registry:5000/x"), is_moving("ubuntu:24")
+    (True, False)
     """
     match = REFERENCE.match(image.removeprefix("docker://")) if image else None
     return match is not None and match["digest"] is None and (match["tag"] or "latest") in MOVING_TAGS

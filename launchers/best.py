@@ -163,19 +163,21 @@ def reproduced(composer: Composer, point: Point, folder: Path) -> str | None:
     """
     settings = [word for word in composer.hydra_overrides if "sweeper" not in word.partition("=")[0]]
     typed = [word for word in point.overrides if not of_command(_key(word))]
+    # What is done is found there.
+    where = [word for word in point.overrides if _key(word) == "output_dir"]
     overrides = [*typed, *_turned_off(composer, typed)]
     path = folder / "experiment" / f"{NAME}.yaml"
     said = _overlay(composer, point, overrides)
     if said is not None:
         write_atomically(path, said)
         if _measures(composer.beside(folder), [f"experiment={NAME}"], point):
-            return _command("--config-dir", str(folder), f"experiment={NAME}", *settings)
+            return _command("--config-dir", str(folder), f"experiment={NAME}", *settings, *where)
         path.unlink()
         path.parent.rmdir()
     own = composer.extra_dir
     if not _measures(composer.beside(own), overrides, point):
         return None
-    return _command(*(["--config-dir", str(own)] if own else []), *overrides, *settings)
+    return _command(*(["--config-dir", str(own)] if own else []), *overrides, *settings, *where)
 
 
 def _turned_off(composer: Composer, overrides: Sequence[str]) -> list[str]:

@@ -65,9 +65,27 @@ def _interrupted() -> int:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """Hydra's, with a usage line that names what is of use here."""
-    parser = utils.get_args_parser()
-    parser.usage = USAGE
+    hydras = utils.get_args_parser()
+    parser = argparse.ArgumentParser(
+        usage=USAGE,
+        parents=[hydras],
+        add_help=False,
+        conflict_handler="resolve",
+        description=hydras.description,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of servix and Hydra")
     return parser
+
+
+class _Version(argparse.Action):
+    """Shows what a report of a fault should name."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import tomllib
+
+        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+        print(f"servix {project['project']['version']} (Hydra {hydra.__version__})")
+        parser.exit()
 
 
 def _hydras_own(config_dir: Path) -> int:

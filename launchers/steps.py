@@ -276,7 +276,9 @@ async def _ask(*words: str) -> str | None:
         async with asyncio.timeout(ASK_S):
             out, _ = await process.communicate()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
         return None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
     return out.decode(errors="replace") if process.returncode == 0 else None

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,17 @@ LATIN_1 = "latin-1:"
 # A shell that starts the tests in the background makes them, and all they start, ignore Ctrl-C; some test it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a test that lacks what it needs is a failure: `.ci/run` installs all of it."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None:
+        return
+    reasons = {str(report.longrepr[2]) for report in reporter.stats.get("skipped", [])}
+    if lacking := sorted(reason for reason in reasons if "needs " in reason):
+        reporter.write_line(f"skipped in CI: {'; '.join(lacking)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

@@ -267,3 +267,10 @@ def test_the_tiny_config_agrees_with_the_model_group() -> None:
     facts = {key: value for key, value in group.items() if key in config}
     assert len(facts) >= 7
     assert facts == {key: config[key] for key in facts}
+
+
+def test_the_command_tells_its_version() -> None:
+    said = subprocess.run(
+        [sys.executable, "run.py", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert said.startswith(f"servix {PROJECT['version']} (Hydra 1.3.")

@@ -120,7 +120,10 @@ def idle_gpus(config: Config, placement: Placement) -> Iterable[Problem]:
         for entry in partly:
             alike.setdefault(entry.gpus, []).append(entry.node)
         shown = "; ".join(f"{_named(placement, nodes)}: {spans(gpus)}" for gpus, nodes in alike.items())
-        reason = f"{sum(len(entry.gpus) for entry in partly)} GPUs have no work ({shown})"
+        # A job has whole nodes; pods have the GPUs they ask for.
+        shared = config.system.kind == "kubernetes"
+        what = "are not asked for, and free for others" if shared else "have no work"
+        reason = f"{sum(len(entry.gpus) for entry in partly)} GPUs {what} ({shown})"
         yield warning(
             "idle-gpus", "system.gpus_per_node", available, reason, "raise the sizes or workers_per_node"
         )

@@ -13,6 +13,7 @@ from typing import Any
 from compiler.plan import Deployment, Point
 from launchers.agenda import MOST_HITS
 from launchers.kubernetes.frames import Message, Reader
+from launchers.kubernetes.verdict import KILL
 from launchers.results.result import Result, ResultError
 from launchers.standing import attempt_numbers, read_result
 from launchers.store import RESULT, Store
@@ -40,6 +41,11 @@ class Heard:
     """Why the program could not do its work."""
     tail: list[str] = field(default_factory=list)
     """The last lines that are no data."""
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the program ended because it was told to, which nobody here does while it is followed."""
+        return int((self.over or {}).get("code") or 0) > KILL
 
 
 class Collector:

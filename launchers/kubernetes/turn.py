@@ -15,7 +15,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from compiler.digest import short
@@ -24,25 +23,22 @@ from compiler.manifests.names import POINTS
 from compiler.plan import Deployment, Point
 from launchers import deployed, session
 from launchers.agenda import MOST_HITS
-from launchers.kubernetes import verdict
+from launchers.cancellation import is_cancelled, to_its_end
 from launchers.kubernetes.api import Cluster, Denied, Refused, Silent
 from launchers.kubernetes.collect import Collector, Heard, quoted
 from launchers.kubernetes.exit import EVICTED_TOO_OFTEN, FRESH
+from launchers.kubernetes.following import Following
 from launchers.kubernetes.listen import Listener
-from launchers.kubernetes.served import Look, Served, attempt_of, is_over, made_by, of_search
+from launchers.kubernetes.served import Served, attempt_of, is_over, made_by, of_search
 from launchers.kubernetes.start import Start
-from launchers.kubernetes.verdict import KILL, JobEnd
+from launchers.kubernetes.verdict import JobEnd
 from launchers.refusal import Trouble
 from launchers.results.result import Result
 from launchers.store import Store
 from launchers.supervise import Tell
 
-LOOK_S = 5.0
-"""Without news, everything is looked at again after so long."""
 OTHERS_S = 30.0
 """Another command deletes what it made so long after its last Job, or is taken to be gone."""
-UNMADE_S = 60.0
-"""A Job may be without a pod for so long, when the cluster says that it makes none."""
 EXPIRED = 401
 TERMINATING = "it is being terminated"
 """In the refusal of whatever is new in a namespace that is being deleted."""
@@ -81,14 +77,11 @@ class Turn:
         self._hits: Counter[str] = Counter()
         self._attempt = 0
         self._unheard = 0
-        self._unmade_since: float | None = None
         self._job_name = ""
         self._asked: frozenset[str] = frozenset()
         """Short digests of the points that the Job is to measure."""
         self._is_over = False
-        self._start = self._new_start()
-        self._looked: Look | None = None
-        self._shown = False
+        self._following = self._new_start()
 
     async def take(self) -> list[Result]:
         """A result for every point. When cancelled, everything is deleted first, unless it stays. Raises StoreError,
@@ -125,7 +118,7 @@ class Turn:
     async def _deleted(self) -> None:
         """Deletes what is there, however often this is cancelled. Raises Trouble where it stays."""
         try:
-            await _to_its_end(self._down())
+            await to_its_end(self._down())
         except (Silent, Refused) as problem:
             raise Trouble(f"{problem}; {STAYS}") from problem
 
@@ -148,7 +141,7 @@ class Turn:
         if not self._left():
             await self._down()
             return
-        self._start, self._shown = self._new_start(), False
+        self._following = self._new_start()
         self._tell("deployment_start", deployment=self._deployment.name, run=self.served.name)
         self._collector.again = self._lost < self._restarts
         stays = False
@@ -171,7 +164,7 @@ class Turn:
             stays = True
             raise
         finally:
-            if not stays and not _is_cancelled():
+            if not stays and not is_cancelled():
                 await self._stopped()
         if self._start.lost and self._left():
             self._after_loss()
@@ -194,7 +187,7 @@ class Turn:
                 return str(job["metadata"]["name"])
             name = str(job["metadata"]["name"])
             self._told(f"{self.served} is there already; Job {name} is over, what it said is collected")
-            await self._listener(name).whole()
+            await Listener(self.served, name, self._collector, asyncio.Event()).whole()
         if jobs:
             # On a stack that has been measured on, caches are not as they were.
             await self._others(owner)
@@ -226,13 +219,13 @@ class Turn:
     async def _measured(self, job: str) -> None:
         """Follows Jobs on the stack until nothing is left, it is lost, or the next point wants another."""
         for _ in range(MOST_ATTEMPTS):
-            end = await self._followed(job)
+            end = await self._following.to_its_end(job)
             heard = self._collector.of(job)
             if self._start.lost or not self._left():
                 return
-            if end is not None and not end.complete and not end.late and _was_stopped(heard):
+            if end is not None and not end.complete and not end.late and heard.was_stopped:
                 end = JobEnd(False, "was stopped from outside", again=True)
-            elif end is None or end.complete or (heard.over is not None and not _was_stopped(heard)):
+            elif end is None or end.complete or (heard.over is not None and not heard.was_stopped):
                 self._settled(heard, job)
                 return
             if not end.again:
@@ -277,100 +270,13 @@ class Turn:
         begun = self._collector.of(job).begun
         return [point for point in self._left() if point.name in begun]
 
-    async def _followed(self, job: str) -> JobEnd | None:
-        """How the Job came to its end; null when the stack did before."""
-        wake, start = asyncio.Event(), self._start
-        kinds = (self.served.kind, ("batch/v1", "Job"), ("v1", "Pod"))
-        tasks = [
-            asyncio.create_task(self._cluster.changed(*kind, self.served.labels, wake)) for kind in kinds
-        ]
-        listener = self._listener(job, wake)
-        tasks.append(asyncio.create_task(listener.follow()))
-        try:
-            while True:
-                wake.clear()
-                if listener.problem is not None:
-                    raise listener.problem
-                look = await self.served.look(job)
-                self._looked = look
-                heard = self._collector.of(job)
-                over = heard.over is not None and not _was_stopped(heard)
-                if not look.going:
-                    refused = await self._why_fewer_pods(look)
-                    start.lost = start.judge(look, time.monotonic(), refused)
-                elif not over:
-                    start.lost = (await self._why_gone(),)
-                if start.lost:
-                    return None
-                self._show_ready()
-                end = verdict.job_end(look.job, look.measuring) if look.job is not None else None
-                if over and end is None:
-                    return JobEnd(True, "")
-                if end is not None:
-                    await listener.rest()
-                    return end
-                if look.job is None:
-                    return JobEnd(False, "was deleted by somebody else", again=True)
-                if why := await self._why_no_pod(look, job):
-                    return JobEnd(False, f"Job {job} has no pod: {why}")
-                with contextlib.suppress(TimeoutError):
-                    due_s = LOOK_S if start.ready else max(0.2, start.due_s(time.monotonic()))
-                    async with asyncio.timeout(min(LOOK_S, due_s)):
-                        await wake.wait()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _why_fewer_pods(self, look: Look) -> str:
-        """Why there are fewer than there should be, while it is not ready: told at once."""
-        if self._start.ready or len(look.serving) >= self.served.pods:
-            return ""
-        why = await self.served.refusal()
-        if why:
-            self._told(f"not every pod is made: {why}")
-        return why
-
-    async def _why_no_pod(self, look: Look, job: str) -> str:
-        """Why none is expected any more: told at once, given up after a while."""
-        if look.measuring:
-            self._unmade_since = None
-            return ""
-        why = await self.served.refusal(job)
-        if not why:
-            return ""
-        self._told(f"Job {job} has no pod: {why}")
-        self._unmade_since = self._unmade_since or time.monotonic()
-        return why if time.monotonic() - self._unmade_since > UNMADE_S else ""
-
-    def _show_ready(self) -> None:
-        """What a table of processes shows, once."""
-        if self._start.ready and not self._shown:
-            self._shown = True
-            for process in self._deployment.processes:
-                self._tell("process_ready", process=process.name)
-
-    def _listener(self, job: str, wake: asyncio.Event | None = None) -> Listener:
-        return Listener(self.served, job, self._collector, wake or asyncio.Event())
-
-    async def _why_gone(self) -> str:
-        """Who asks for something in a namespace that ends is told so."""
-        with contextlib.suppress(Trouble):
-            space = await self._cluster.get("v1", "Namespace", self._cluster.namespace)
-            if space is None or space["metadata"].get("deletionTimestamp"):
-                return f"namespace {self._cluster.namespace} was deleted under us"
-        return f"{self.served} was deleted by somebody else"
-
     async def _say_if_deleted(self, refused: Refused) -> None:
-        why = await self._why_gone()
+        why = await self._following.why_gone()
         if why.startswith("namespace"):
             raise Refused(why, refused.status, refused.said) from refused
 
     async def _judged(self, result: Result) -> list[str]:
-        """Pods that ended while a point was measured."""
-        first, last = (datetime.fromisoformat(t).timestamp() for t in (result.started_at, result.finished_at))
-        ends = [] if self._looked is None else self._start.ends(self._looked)
-        return [str(one) for one in ends if first <= one.at <= last]
+        return self._following.ended_during(result)
 
     def _after_loss(self) -> None:
         """What comes of the points that are left, once the stack was lost."""
@@ -409,7 +315,7 @@ class Turn:
     async def _stopped(self) -> None:
         started = time.monotonic()
         self._tell("deployment_stopping")
-        await _to_its_end(self._down())
+        await to_its_end(self._down())
         self._tell("deployment_stop", run=self.served.name, duration_s=round(time.monotonic() - started, 3))
 
     async def _down(self) -> None:
@@ -417,8 +323,12 @@ class Turn:
         if left:
             raise Trouble(f"not gone in time: {', '.join(left)}; the same command, or kubectl, deletes it")
 
-    def _new_start(self) -> Start:
-        return Start(self._deployment.ready_timeout_s, lambda text: self._tell("cluster", what=text))
+    def _new_start(self) -> Following:
+        return Following(self._deployment, self.served, self._collector, self._tell)
+
+    @property
+    def _start(self) -> Start:
+        return self._following.start
 
     def _told(self, text: str) -> None:
         """One line for a person, once per start."""
@@ -431,33 +341,5 @@ def _claim(settings: Settings) -> str:
     return results_claim(settings)
 
 
-def _was_stopped(heard: Heard) -> bool:
-    """Whether the program ended because it was told to, which nobody here does while it is followed."""
-    return int((heard.over or {}).get("code") or 0) > KILL
-
-
 def _said(heard: Heard, job: str) -> list[str]:
     return [heard.fault] if heard.fault else quoted(heard, job)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _to_its_end(work: Any) -> None:
-    """Does the work however often the waiting task is cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except Exception:
-            break
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
