@@ -1,7 +1,8 @@
 """The guardian: ends what a session started, also when servix itself was killed with KILL.
 
-Takes: the session's marker, and from standard input the ids of the process groups that servix starts (`+ID`) and has
-seen gone (`-ID`). End of input means that servix is gone or has finished: what is left gets TERM, after a grace KILL.
+Takes: the session's marker, and from standard input that servix begins to start a process (`?`) and has done so (`!`),
+the ids of the process groups that it has started (`+ID`) and has seen gone (`-ID`). End of input means that servix is
+gone or has finished: what is left gets TERM, after a grace KILL.
 Never does: signal a process that is not of its session; import anything but the standard library (it has to be cheap,
 and it must work while everything else is broken).
 
@@ -23,6 +24,11 @@ MARKER = "SERVIX_SESSION"
 GRACE_S = 2.0
 DEADLINE_S = 8.0
 PAUSE_S = 0.05
+FLIGHT_S = 3.0
+"""A process that servix was starting when it was killed carries the marker after so long, if it was started at all.
+
+Between fork and exec it has none of the signs.
+"""
 
 
 class Ending:
@@ -99,25 +105,29 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def watch(read: Callable[[int], bytes]) -> set[int]:
-    """Groups that are left when the input ends."""
+def watch(read: Callable[[int], bytes]) -> tuple[set[int], bool]:
+    """Groups that are left when the input ends, and whether a process was being started then."""
     groups: set[int] = set()
-    text = b""
+    starting, text = 0, b""
     while chunk := read(4096):
         *lines, text = (text + chunk).split(b"\n")
         for line in lines:
-            (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
-    return groups
+            if line in (b"?", b"!"):
+                starting += 1 if line == b"?" else -1
+            else:
+                (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+    return groups, starting > 0
 
 
 def main(marker: str, tmp_dir: str | None = None) -> None:
     """Wait for the end of standard input, then end the session and remove its temporary files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    groups = watch(lambda size: os.read(0, size))
+    groups, starting = watch(lambda size: os.read(0, size))
     ending = Ending(marker, dict.fromkeys(groups, signal.SIGTERM), GRACE_S)
-    give_up_at = time.monotonic() + DEADLINE_S
-    while ending.step() and time.monotonic() < give_up_at:
+    began = time.monotonic()
+    look_until = began + (FLIGHT_S if starting else 0.0)
+    while (ending.step() or time.monotonic() < look_until) and time.monotonic() < began + DEADLINE_S:
         time.sleep(PAUSE_S)
     if tmp_dir is not None:
         import shutil

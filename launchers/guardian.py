@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from launchers import guard
@@ -33,6 +34,7 @@ class Guardian:
         self._words = [f"{session}.", *filter(None, [tmp_dir])]
         self._tell = tell
         self._groups: set[int] = set()
+        self._starting = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts = 0
 
@@ -50,7 +52,18 @@ class Guardian:
         )
         # The writing end of a pipe says that nobody reads it any more.
         asyncio.get_running_loop().add_reader(self._pipe(), self._gone)
-        self._write("".join(f"+{group}\n" for group in sorted(self._groups)))
+        self._write("".join(f"+{group}\n" for group in sorted(self._groups)) + "?\n" * self._starting)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """While this lasts a process comes to be that has no number yet."""
+        self._starting += 1
+        self._write("?\n")
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            self._write("!\n")
 
     def remember(self, group: int) -> None:
         """A process group that runs from now on."""

@@ -171,7 +171,7 @@ class Supervisor:
         argv = words(command)
         environment = {**command.env, guard.MARKER: f"{self.session}.{command.name}"}
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        with command.log.open("ab") as log:
+        with command.log.open("ab") as log, self._guardian.starting():
             try:
                 process = await asyncio.create_subprocess_exec(
                     *argv,
@@ -185,7 +185,7 @@ class Supervisor:
             except OSError as problem:
                 how = f"{command.name} cannot be started: {problem.strerror}: {problem.filename}"
                 raise Died(command.name, None, command.log, how) from problem
-        self._remember(process.pid)
+            self._remember(process.pid)
         return process
 
     async def _ended(self, child: Child) -> int:

@@ -271,6 +271,11 @@ def test_the_tiny_config_agrees_with_the_model_group() -> None:
 
 def test_the_command_tells_its_version() -> None:
     said = subprocess.run(
-        [sys.executable, "run.py", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "run.py", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     ).stdout
     assert said.startswith(f"servix {PROJECT['version']} (Hydra 1.3.")

@@ -271,9 +271,35 @@ def test_nothing_is_left_when_servix_is_killed(tmp_path: Path, ready_s: int) -> 
         bystander.wait()
 
 
-def test_the_guard_hears_of_groups_in_pieces() -> None:
-    chunks = iter([b"+1", b"2\n+7\n-1", b"2\n+9\n", b""])
-    assert guard.watch(lambda _: next(chunks)) == {7, 9}
+HEARD = {
+    "in pieces": ([b"+1", b"2\n+7\n-1", b"2\n+9\n"], {7, 9}, False),
+    "being started": ([b"?\n+7\n!\n?", b"\n"], {7}, True),
+    "one of two is started": ([b"?\n?\n+7\n!\n"], {7}, True),
+    "not started after all": ([b"+7\n?\n!\n"], {7}, False),
+}
+
+
+@pytest.mark.parametrize(("said", "groups", "starting"), HEARD.values(), ids=list(HEARD))
+def test_what_the_guard_hears(said: list[bytes], groups: set[int], starting: bool) -> None:
+    chunks = iter([*said, b""])
+    assert guard.watch(lambda _: next(chunks)) == (groups, starting)
+
+
+def test_what_servix_was_starting_when_it_was_killed_is_ended() -> None:
+    """Until it runs its program nothing tells that such a process is ours, and all others may be gone by then."""
+    words = [sys.executable, guard.__file__, "0123456789abcdef."]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as guardian:
+        assert guardian.stdin is not None
+        guardian.stdin.write(b"?\n")
+        guardian.stdin.close()
+        time.sleep(0.5)
+        late = subprocess.Popen(["sleep", "60"], env={guard.MARKER: "0123456789abcdef.late"})
+        try:
+            assert late.wait(guard.FLIGHT_S) == -signal.SIGTERM
+        finally:
+            late.kill()
+            late.wait()
+        assert guardian.wait(guard.DEADLINE_S) == 0
 
 
 def test_no_guard_stays_behind(tmp_path: Path) -> None:
