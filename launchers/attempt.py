@@ -84,25 +84,29 @@ def _lost(stack: Stack, problem: Died | NotReady) -> tuple[str, ...]:
 async def _phase(
     job: Job, stack: Stack, workload: Workload, phase: Phase, attempt: Attempt, phases: list[PhaseResult]
 ) -> None:
-    """Appends what came of one phase to `phases`, also of one that a death cut short. Raises that Died."""
+    """Appends what came of one phase to `phases`, also of one that lost its stack. Raises that Died or NotReady."""
     command = stack.host.client(workload, phase, attempt.folder)
     (attempt.folder / phase.artifact_dir).mkdir(parents=True, exist_ok=True)
     job.tell("phase_start", phase=phase.name, requests=phase.requests, concurrency=phase.concurrency)
-    begun, death = time.monotonic(), None
+    begun = time.monotonic()
+    trouble: Died | NotReady | None = None
     try:
         given_up = services.maimed if workload.tool in services.TOOLS else None
         exit_ = await stack.supervisor.run(command, phase.timeout_s, given_up)
     except Died as problem:
-        exit_, death = Exit(None, time.monotonic() - begun), problem
+        exit_, trouble = Exit(None, time.monotonic() - begun), problem
     result = measure_phase(
         workload, phase, attempt.folder, exit_.code, exit_.duration_s, job.deployment.gpus, command.log
     )
-    if death is not None:
+    if trouble is not None:
         # What else is wrong with the numbers comes of that.
-        result = replace(result, verdict=Verdict("failed", death.reasons))
-    elif exit_.code is None:
-        why = exit_.why or f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
-        result = replace(result, verdict=Verdict("failed", (why,)).also("failed", *result.verdict.reasons))
+        result = replace(result, verdict=Verdict("failed", reasons_of(trouble)))
+    else:
+        if exit_.code is None:
+            why = exit_.why or f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
+            verdict = Verdict("failed", (why,)).also("failed", *result.verdict.reasons)
+            result = replace(result, verdict=verdict)
+        result, trouble = await _with_the_stack(job, stack, workload, result)
     job.tell(
         "phase_end",
         phase=phase.name,
@@ -111,8 +115,28 @@ async def _phase(
         duration_s=round(exit_.duration_s, 3),
     )
     phases.append(result)
-    if death is not None:
-        raise death
+    if trouble is not None:
+        raise trouble
+
+
+async def _with_the_stack(
+    job: Job, stack: Stack, workload: Workload, result: PhaseResult
+) -> tuple[PhaseResult, Died | NotReady | None]:
+    """The result, and what is wrong with the stack where that is why it is not valid.
+
+    A load generator that loses its server may be gone before the end of the server is heard of.
+    """
+    if result.verdict.valid or not workload.health_check:
+        return result, None
+    try:
+        await _healthy(job, stack, workload)
+    except Died as problem:
+        return replace(result, verdict=Verdict("failed", problem.reasons)), problem
+    except NotReady as problem:
+        if not workload.continue_on_failure:
+            verdict = Verdict("failed", (str(problem),)).also("failed", *result.verdict.reasons)
+            return replace(result, verdict=verdict), problem
+    return result, None
 
 
 def _not_run(rest: Sequence[Phase]) -> str:

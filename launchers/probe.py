@@ -38,6 +38,8 @@ class Seen:
     holds: bool
     what: str
     """In words, for a person who waits."""
+    late: bool = False
+    """There was no answer in the time that was left for it."""
 
 
 async def until(
@@ -55,7 +57,8 @@ async def until(
         seen = await look(probe, min(longest_s, left))
         if seen.holds:
             return
-        if seen.what != last:
+        # The last look may have had hardly any time: what was seen before it says more.
+        if seen.what != last and not (seen.late and left < longest_s and last != SILENCE):
             last = seen.what
             if on_change is not None:
                 on_change(last)
@@ -71,7 +74,7 @@ async def look(probe: Probe, timeout_s: float) -> Seen:
             asked = _completion(probe) if probe.kind == "completion" else None
             status, body = await _request(probe.url, asked)
     except TimeoutError:
-        return Seen(False, f"no answer within {timeout_s:.1f} s")
+        return Seen(False, f"no answer within {timeout_s:.1f} s", late=True)
     except ConnectionRefusedError:
         return Seen(False, SILENCE)
     except (OSError, EOFError, ValueError, IndexError, asyncio.LimitOverrunError) as problem:

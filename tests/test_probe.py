@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from compiler.plan import Probe
-from launchers.probe import NotReady, look, until
+from launchers import probe
+from launchers.probe import NotReady, Seen, look, until
 from tests.fakes.processes import FOLDER, wait_until
 
 
@@ -128,3 +129,18 @@ def test_a_server_that_never_answers_takes_its_time_and_no_more() -> None:
         started = time.monotonic()
         assert "no answer" in asyncio.run(look(Probe("http", url), 0.3)).what
         assert time.monotonic() - started < 1
+
+
+def test_what_was_seen_is_not_forgotten_for_want_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last look may begin when hardly any time is left."""
+    left: list[float] = []
+
+    async def look_(_: Probe, timeout_s: float) -> Seen:
+        left.append(timeout_s)
+        await asyncio.sleep(0.05)
+        return Seen(False, "backend 0 of 1") if len(left) == 1 else Seen(False, "no answer", late=True)
+
+    monkeypatch.setattr(probe, "look", look_)
+    with pytest.raises(NotReady, match="last seen: backend 0 of 1"):
+        asyncio.run(until(Probe("instances", "http://127.0.0.1:1/health", counts={"backend": 1}), 0.2))
+    assert len(left) > 1

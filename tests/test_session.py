@@ -193,6 +193,25 @@ def test_a_stack_that_no_longer_answers_is_restarted(tmp_path: Path) -> None:
     assert count(events, "deployment_start") == 2
 
 
+ENDS = {
+    "dies": ("--die-if", "frontend exited with code 0"),
+    "goes silent": ("--silent-if", "not ready within between_phases.timeout_s"),
+}
+
+
+@pytest.mark.parametrize(("how", "said"), ENDS.values(), ids=list(ENDS))
+def test_a_load_that_ends_before_its_server_is_seen_to_end(tmp_path: Path, how: str, said: str) -> None:
+    """It hears of the end first, at the last point, too: what it says of itself is not what is wrong."""
+    fatal, once = tmp_path / "end", tmp_path / "once"
+    stack = deployment(frontend(how, str(fatal)), process("decode-0", 1))
+    options = ("--touch", str(fatal), "--once", str(once), "--code", "1")
+    hit = phase("main", *options, report="{servix_dir}/config")
+    results, events = realise(tmp_path, stack, point(1), point(2, hit, between_timeout_s=0.5))
+    assert results[1].attempt == 2
+    assert said in results[1].notes[0]
+    assert count(events, "deployment_start") == 2
+
+
 def test_isolation_gives_every_point_a_stack_of_its_own(tmp_path: Path) -> None:
     alone = [point(number, isolation="restart") for number in (1, 2)]
     results, events = realise(tmp_path, deployment(), point(0), *alone, point(3), point(4))
