@@ -106,7 +106,8 @@ async def _phase(
             why = exit_.why or f"{workload.tool} took longer than {phase.timeout_s:g} s and was killed"
             verdict = Verdict("failed", (why,)).also("failed", *result.verdict.reasons)
             result = replace(result, verdict=verdict)
-        result, trouble = await _with_the_stack(job, stack, workload, result)
+        last = phase is workload.phases[-1]
+        result, trouble = await _with_the_stack(job, stack, workload, result, last)
     job.tell(
         "phase_end",
         phase=phase.name,
@@ -120,23 +121,25 @@ async def _phase(
 
 
 async def _with_the_stack(
-    job: Job, stack: Stack, workload: Workload, result: PhaseResult
+    job: Job, stack: Stack, workload: Workload, result: PhaseResult, last: bool
 ) -> tuple[PhaseResult, Died | NotReady | None]:
     """The result, and what is wrong with the stack where that is why it is not valid.
 
     A load generator that loses its server may be gone before the end of the server is heard of.
     """
-    if result.verdict.valid or not workload.health_check:
+    if result.verdict.valid:
         return result, None
+    death = stack.supervisor.died
     try:
-        await _healthy(job, stack, workload)
+        # Before a phase that is run whatever happened `_between` asks.
+        if death is None and workload.health_check and (last or not workload.continue_on_failure):
+            await _healthy(job, stack, workload)
     except Died as problem:
-        return replace(result, verdict=Verdict("failed", problem.reasons)), problem
+        death = problem
     except NotReady as problem:
-        if not workload.continue_on_failure:
-            verdict = Verdict("failed", (str(problem),)).also("failed", *result.verdict.reasons)
-            return replace(result, verdict=verdict), problem
-    return result, None
+        verdict = Verdict("failed", (str(problem),)).also("failed", *result.verdict.reasons)
+        return replace(result, verdict=verdict), problem
+    return (result if death is None else replace(result, verdict=Verdict("failed", death.reasons))), death
 
 
 def _not_run(rest: Sequence[Phase]) -> str:

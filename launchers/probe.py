@@ -58,7 +58,8 @@ async def until(
         if seen.holds:
             return
         # The last look may have had hardly any time: what was seen before it says more.
-        if seen.what != last and not (seen.late and left < longest_s and last != SILENCE):
+        hardly = seen.late and left < min(longest_s, POLL_TIMEOUT_S)
+        if seen.what != last and not (hardly and last != SILENCE):
             last = seen.what
             if on_change is not None:
                 on_change(last)

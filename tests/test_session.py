@@ -212,6 +212,23 @@ def test_a_load_that_ends_before_its_server_is_seen_to_end(tmp_path: Path, how: 
     assert count(events, "deployment_start") == 2
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["the last phase", "one before another"])
+def test_a_stack_that_a_load_silences_is_lost_though_phases_go_on(tmp_path: Path, number: int) -> None:
+    silent, once = tmp_path / "silent", tmp_path / "once"
+    stack = deployment(frontend("--silent-if", str(silent)), process("decode-0", 1))
+    deaf = phase(
+        "a", "--touch", str(silent), "--once", str(once), "--code", "1", report="{servix_dir}/config"
+    )
+    phases = (deaf, phase("b"))[:number]
+    hit = point(1, *phases, continue_on_failure=True, between_timeout_s=0.5)
+    results, events = realise(tmp_path, stack, hit, point(2))
+    assert results[1].verdict.status == "valid"
+    # With a phase to come the answer of the server is not insisted on before.
+    assert [one.verdict.status for one in results[0].phases] == ["failed", "valid"][:number]
+    assert [result.attempt for result in results] == ([2, 1] if number == 1 else [1, 2])
+    assert count(events, "deployment_start") == 2
+
+
 def test_isolation_gives_every_point_a_stack_of_its_own(tmp_path: Path) -> None:
     alone = [point(number, isolation="restart") for number in (1, 2)]
     results, events = realise(tmp_path, deployment(), point(0), *alone, point(3), point(4))

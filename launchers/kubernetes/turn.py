@@ -73,6 +73,9 @@ class Turn:
         asked = self._searched or self._points
         self._collector = Collector(deployment, asked, store, tell, self._judged, ran)
         self._restarts = deployment.max_restarts if len(asked) > 1 else 0
+        if self._searched:
+            # A load that no stack stands up to is an answer, after which a search goes on.
+            self._restarts = MOST_HITS * len(asked)
         self._lost = 0
         self._hits: Counter[str] = Counter()
         self._attempt = 0
