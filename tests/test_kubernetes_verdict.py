@@ -212,10 +212,21 @@ JOBS = [
         JobEnd(False, "was evicted (EvictionByEvictionAPI): Eviction API: evicting", True),
     ),
     (
+        "a pod is being deleted",
+        job("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"),
+        [
+            {
+                "metadata": {"name": "p", "deletionTimestamp": "2026-11-30T00:00:00Z"},
+                "status": {"phase": "Running"},
+            }
+        ],
+        JobEnd(False, "was stopped from outside: its pod was deleted", again=True),
+    ),
+    (
         "pods are gone",
         job("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"),
         [],
-        JobEnd(False, "the benchmark Job failed: Job has reached the specified backoff limit"),
+        JobEnd(False, "was stopped from outside: its pod was deleted", again=True),
     ),
 ]
 

@@ -231,7 +231,7 @@ class Turn:
             elif end is None or end.complete or (heard.over is not None and not heard.was_stopped):
                 self._settled(heard, job)
                 return
-            if not end.again:
+            if not end.again or heard.fault:
                 self._fail(self._of_job(), [end.reason, *_said(heard, job)])
                 return
             self._told(f"Job {job} {end.reason}")

@@ -146,6 +146,10 @@ def job_end(job: Object, pods: Sequence[Object]) -> JobEnd | None:
         return JobEnd(False, why, again=True)
     if failed.get("reason") == "DeadlineExceeded":
         return JobEnd(False, "the benchmark Job took longer than it may (activeDeadlineSeconds)", late=True)
+    deleted = all(pod["metadata"].get("deletionTimestamp") for pod in pods)
+    if deleted and failed.get("reason") == "BackoffLimitExceeded":
+        # A pod that fails by itself stays for as long as its Job does.
+        return JobEnd(False, "was stopped from outside: its pod was deleted", again=True)
     codes = [end.how for end in killed(own)]
     said = codes[-1] if codes else _line(failed.get("message") or failed.get("reason") or "no reason given")
     return JobEnd(False, f"the benchmark Job failed: {said}")
