@@ -139,7 +139,9 @@ async def _with_the_stack(
     except NotReady as problem:
         verdict = Verdict("failed", (str(problem),)).also("failed", *result.verdict.reasons)
         return replace(result, verdict=verdict), problem
-    return (result if death is None else replace(result, verdict=Verdict("failed", death.reasons))), death
+    if death is not None:
+        result = replace(result, verdict=Verdict("failed", death.reasons))
+    return result, death
 
 
 def _not_run(rest: Sequence[Phase]) -> str:

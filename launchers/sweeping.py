@@ -30,6 +30,9 @@ from launchers.refusal import Trouble, debug, tell
 if TYPE_CHECKING:
     from launchers.trials import Trials
 
+OURS = "hydra_plugins.servix."
+"""Where the targets of our launchers and our sweeper are."""
+
 
 def swept(ours: Composer, master: DictConfig, arguments: list[str]) -> int:
     """Through Hydra's sweeper to the launcher, which knows how the command ended."""
@@ -164,7 +167,6 @@ def _searched(sweeper: Sweeper, trials: Trials, arguments: list[str]) -> int:
     return trials.finish()
 
 
-OURS = "hydra_plugins.servix."
 GRID_IS_DONE = "`Study.stop` is supposed to be invoked inside"
 """What Optuna's grid raises in Hydra's sweeper where its last trial is one that failed."""
 
